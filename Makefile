@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test test-full check lock
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## Install everything into .venv (and tesseract, where we may)
+
+$(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh
+	PYTHON="$(PYTHON)" bash scripts/setup.sh
+	@touch $@
+
+demo: setup ## The whole path on this machine, then three searches (DEMO_ARGS="" keeps it running)
+	$(BIN)/mailstream demo $(if $(filter undefined,$(origin DEMO_ARGS)),--once,$(DEMO_ARGS))
+
+test: setup ## Unit, contract, and one short seed of each service and kill test (real servers)
+	$(BIN)/python -m pytest tests
+
+test-full: setup ## Every "must show" at full size, with the time of each part
+	$(BIN)/python scripts/test_full.py
+
+check: setup ## Lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+lock: ## Pin every dependency with its hashes, without host names
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock

@@ -1,0 +1,82 @@
+"""Every error of this project, in one tree. ``transient`` says whether trying again may help.
+
+Library errors are mapped to these once, at the edge where the library is called. What is not a failure
+(a refused attachment, an infected one, a truncated text) is a value, see ``schemas.outcomes``.
+"""
+
+
+class MailstreamError(Exception):
+    """Base of all. ``transient`` is data on the class, so that one retry rule serves every caller."""
+
+    transient: bool = False
+    retry_after_seconds: float | None = None
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
+
+
+class ConfigurationError(MailstreamError):
+    """What the operator gave does not work: a setting, a file, a missing program. Says what to do."""
+
+
+class UnavailableError(MailstreamError):
+    """A server of ours (Kafka, Elasticsearch, clamd) does not answer. Stop un-acked; nothing is lost."""
+
+    transient = True
+
+
+# --- Gmail ---------------------------------------------------------------------------------------------
+
+
+class GmailError(MailstreamError):
+    """Gmail answered with an error that has no class of its own. Permanent: asking again will not help."""
+
+
+class GmailUnavailableError(GmailError):
+    """5xx, a broken connection, a truncated body."""
+
+    transient = True
+
+
+class RateLimitedError(GmailError):
+    """403 ``rateLimitExceeded``/``userRateLimitExceeded`` or 429; Google may name a time to wait."""
+
+    transient = True
+
+
+class NotFoundError(GmailError):
+    """404: the message, attachment or label is gone."""
+
+
+class HistoryExpiredError(GmailError):
+    """404 from history.list: the cursor is older than what Gmail keeps. Calls for a resync."""
+
+
+class PageTokenExpiredError(GmailError):
+    """400 for a page token: the listing must be started again."""
+
+
+class AuthorizationError(GmailError):
+    """401, 403 without a quota reason, or ``invalid_grant``: the mailbox must be parked and looked at."""
+
+
+# --- Elasticsearch -------------------------------------------------------------------------------------
+
+
+class ConflictError(MailstreamError):
+    """Somebody wrote the document first (compare-and-set failed): read again, merge, write again."""
+
+    transient = True
+
+
+class RejectedDocumentError(MailstreamError):
+    """Elasticsearch refuses this one document for good (mapping, size). Its neighbours are unharmed."""
+
+
+# --- Kafka ---------------------------------------------------------------------------------------------
+
+
+class UndecodableEventError(MailstreamError):
+    """A record's bytes are no event of this topic's schema. Goes to the dead letters with its reason."""

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Install the locked dependencies and this project into .venv; install tesseract where that is possible.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python="${PYTHON:-python3.11}"
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+    || { echo "mailstream needs Python 3.11: install it, or call make with PYTHON=/path/to/python3.11" >&2; exit 1; }
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+# uv itself comes from the lock file of its own, so that the first download is verified too
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r scripts/uv.lock
+.venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock scripts/uv.lock
+.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+if ! command -v tesseract >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing tesseract (OCR) from the system's packages"
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-eng; } >/dev/null
+    else
+        echo "tesseract is missing: install the package tesseract-ocr (scans stay unread without it)" >&2
+    fi
+fi
