@@ -1,0 +1,223 @@
+"""A mail as a tree of parts, and the one function that numbers them.
+
+``walk`` decides the part path of every leaf and which leaves are attachments; the numbers are part of the
+document id, so they must come out the same whether the tree was built from raw bytes (``parse``), from
+Gmail's JSON (``connectors.gmail.message``) or over IMAP. Numbering follows IMAP's section numbers: the
+children of a multipart are 1, 2, ...; a mail of a single part is part "1"; nested levels are joined by ".".
+A message/rfc822 part is a leaf here: what it contains gets paths of its own, below it, from the engine.
+"""
+
+import base64
+import binascii
+import quopri
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.header import decode_header
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import compat32
+from email.utils import collapse_rfc2231_value
+
+# Deeper trees than this are hostile: Gmail itself stops at 100 levels. What lies below is dropped.
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One node of a mail's MIME tree; the root's headers are the mail's headers."""
+
+    content_type: str  # lower case, "type/subtype", no parameters
+    headers: tuple[tuple[str, str], ...] = ()  # decoded to text, in order, names as they stood
+    filename: str | None = None
+    disposition: str | None = None  # "attachment", "inline", or what else stood there; lower case
+    charset: str | None = None
+    children: tuple["Part", ...] = ()
+    size_bytes: int | None = None  # of the decoded body, as declared by whoever gave us the part
+    body: bytes | None = None  # transfer-decoded; None when it must be fetched by ``reference``
+    reference: str | None = None  # an opaque, short-lived handle to the body (Gmail's attachmentId)
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name (any case), or None."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+    @property
+    def content_id(self) -> str | None:
+        """The Content-ID without its angle brackets, by which HTML refers to an inline image."""
+        value = self.header("Content-ID")
+        return value.strip().strip("<>") or None if value else None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the part is text, or a broken multipart without children, which is shown as text."""
+        return self.content_type.startswith("text/") or self.content_type.startswith("multipart/")
+
+    @property
+    def is_attachment(self) -> bool:
+        """A leaf with a file name or ``Content-Disposition: attachment``, or any leaf that is not text."""
+        return bool(self.filename) or self.disposition == "attachment" or not self.is_text
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf of the tree with its path; ``alternative_of`` is the path of the enclosing
+    multipart/alternative, if any: its text leaves say the same thing twice."""
+
+    path: str
+    part: Part
+    alternative_of: str | None = None
+
+
+def walk(root: Part) -> list[Leaf]:
+    """Every leaf in the order of the mail, with its part path."""
+    if not root.children:
+        return [Leaf("1", root)]
+    leaves: list[Leaf] = []
+    _number(root, "", None, leaves, 0)
+    return leaves
+
+
+def _number(part: Part, prefix: str, alternative_of: str | None, leaves: list[Leaf], depth: int) -> None:
+    if part.content_type == "multipart/alternative":
+        alternative_of = prefix or "0"
+    for number, child in enumerate(part.children, start=1):
+        path = f"{prefix}.{number}" if prefix else str(number)
+        if child.children and depth < MAX_DEPTH:
+            _number(child, path, alternative_of, leaves, depth + 1)
+        else:
+            leaves.append(Leaf(path, child, alternative_of))
+
+
+def attachments(root: Part) -> list[Leaf]:
+    """The leaves that are attachments."""
+    return [leaf for leaf in walk(root) if leaf.part.is_attachment]
+
+
+def body_leaves(root: Part) -> list[Leaf]:
+    """The leaves that make up the mail's own text: of each multipart/alternative the plain text, or the
+    HTML where there is no plain text (or only white space of it)."""
+    texts = [leaf for leaf in walk(root) if not leaf.part.is_attachment]
+    chosen: list[Leaf] = []
+    for leaf in texts:
+        if leaf.alternative_of is None:
+            chosen.append(leaf)
+            continue
+        group = [other for other in texts if other.alternative_of == leaf.alternative_of]
+        plain = [
+            other for other in group if other.part.content_type == "text/plain" and _has_text(other.part)
+        ]
+        if leaf in (plain or [other for other in group if other.part.content_type == "text/html"] or group):
+            chosen.append(leaf)
+    return chosen
+
+
+def _has_text(part: Part) -> bool:
+    return part.body is None or bool(part.body.strip())
+
+
+def parse(raw: bytes) -> Part:
+    """The tree of a mail in RFC 5322 form. Never raises: a malformed mail becomes the tree that is there."""
+    return _convert(BytesParser(policy=compat32).parsebytes(raw), 0)
+
+
+def _convert(message: Message, depth: int) -> Part:
+    content_type = message.get_content_type()
+    headers = tuple((name, decode_words(str(value))) for name, value in message.items())
+    disposition = message.get_content_disposition()
+    common = {
+        "content_type": content_type,
+        "headers": headers,
+        "filename": file_name(message),
+        "disposition": disposition,
+        "charset": charset_of(message),
+    }
+    if content_type.startswith("multipart/") and message.is_multipart() and depth < MAX_DEPTH:
+        children = tuple(_convert(child, depth + 1) for child in _messages(message))
+        if children:
+            return Part(**common, children=children)  # type: ignore[arg-type]
+    body = nested_bytes(message) if message.is_multipart() else decoded_payload(message)
+    return Part(**common, size_bytes=len(body), body=body)  # type: ignore[arg-type]
+
+
+def _messages(message: Message) -> Iterator[Message]:
+    payload = message.get_payload()
+    if isinstance(payload, list):
+        yield from (child for child in payload if isinstance(child, Message))
+
+
+def nested_bytes(message: Message) -> bytes:
+    """The bytes of a message/* part that the parser has already opened, undoing a transfer encoding that
+    the standard forbids there and some programs use all the same."""
+    inner = b"\n".join(child.as_bytes(policy=compat32) for child in _messages(message))
+    encoding = str(message.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding == "base64":
+        try:
+            return base64.b64decode(inner.strip(), validate=False)
+        except binascii.Error:
+            return inner
+    return quopri.decodestring(inner) if encoding == "quoted-printable" else inner
+
+
+def decoded_payload(message: Message) -> bytes:
+    """The transfer-decoded bytes of a leaf; as they stand where the encoding is broken."""
+    payload = message.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def charset_of(message: Message) -> str | None:
+    """The declared charset in lower case, or None where there is none or it cannot be read."""
+    try:
+        charset = message.get_content_charset()
+    except (LookupError, UnicodeError, AttributeError, TypeError):
+        return None
+    return charset or None
+
+
+def file_name(message: Message) -> str | None:
+    """The declared file name, RFC 2231 and RFC 2047 undone; from Content-Disposition, else Content-Type."""
+    for header, parameter in (("content-disposition", "filename"), ("content-type", "name")):
+        try:
+            value = message.get_param(parameter, None, header)
+        except (ValueError, TypeError, AttributeError):
+            continue
+        if value is None:
+            continue
+        try:
+            text = collapse_rfc2231_value(value) if isinstance(value, tuple) else str(value)
+        except (LookupError, UnicodeError, TypeError):
+            text = str(value[-1]) if isinstance(value, tuple) else str(value)
+        name = decode_words(text).strip()
+        if name:
+            return name
+    return None
+
+
+_FOLD = re.compile(r"\r?\n[ \t]+")
+
+
+def decode_words(value: str) -> str:
+    """A header's text: folds joined, RFC 2047 words decoded, 8-bit bytes read as UTF-8 or Latin-1."""
+    value = _FOLD.sub(" ", value).replace("\r", " ").replace("\n", " ")
+    if "\udc80" <= max(value, default="") <= "\udcff":
+        raw = value.encode("utf-8", "surrogateescape")
+        try:
+            value = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            value = raw.decode("latin-1")
+    if "=?" not in value:
+        return value
+    try:
+        words = decode_header(value)
+    except (binascii.Error, ValueError, IndexError):
+        return value
+    return "".join(_word(text, charset) for text, charset in words)
+
+
+def _word(text: bytes | str, charset: str | None) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode(charset or "latin-1", "replace")
+    except LookupError:
+        return text.decode("utf-8", "replace")

@@ -1,0 +1,276 @@
+"""The registers of ``mail.documents`` and their merge: how any order of events ends in the same index.
+
+A message is a set of registers; of each register the highest version wins; the document is the merge of its
+registers. So ``MessageState.join`` is commutative, associative and idempotent.
+
+    content/<part path>   a message's own content (empty path) or an attachment's
+    labels                all labels of the message as of a historyId
+    label/<id>            one label added or removed at a historyId
+    deleted               the message was deleted at a historyId
+"""
+
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import Field
+from typing_extensions import override
+
+from schemas.events import Event
+from schemas.identity import MESSAGE_PATH, message_key
+from schemas.outcomes import OUTCOME_RANK, Outcome, Scan
+
+CONTENT_PREFIX = "content/"
+LABEL_PREFIX = "label/"
+LABELS = "labels"
+DELETED = "deleted"
+
+# Raised when a newer engine should win over what an older one extracted from the same bytes.
+ENGINE_VERSION = 1
+
+
+class Segment(Event):
+    """A run of extracted text with the place it stands in."""
+
+    text: str
+    page: int | None = None  # 1-based page, or slide
+    label: str | None = None  # what a person calls the place: "sheet Sales", "slide 3"
+
+
+class PartReference(Event):
+    """An attachment as the message lists it."""
+
+    part_path: str
+    filename: str | None = None
+    content_type: str
+    size_bytes: int | None = None
+
+
+class MessageContent(Event):
+    """What a message says: headers people search by, and its body text."""
+
+    thread_id: str | None = None
+    rfc_message_id: str | None = None
+    subject: str = ""
+    sender: str = ""
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    sent_at: int | None = None  # milliseconds
+    size_bytes: int | None = None
+    text: str = ""
+    truncated: bool = False
+    parts: tuple[PartReference, ...] = ()
+
+
+class AttachmentContent(Event):
+    """What an attachment says, and how we know."""
+
+    filename: str | None = None
+    content_type: str
+    declared_content_type: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    outcome: Outcome
+    scan: Scan = Scan.OFF
+    skipped_reason: str | None = None
+    engines: tuple[str, ...] = ()
+    seconds: float | None = None
+    pages: int | None = None
+    author: str | None = None
+    title: str | None = None
+    created: str | None = None
+    inline: bool = False
+    truncated: bool = False
+    segments: tuple[Segment, ...] = ()
+    children: tuple[str, ...] = ()  # part paths of what a container holds
+
+
+class ContentVersion(Event):
+    """Which content stands: epoch first, then engine, then how much was read, then a tie-break."""
+
+    epoch: int
+    engine: int = ENGINE_VERSION
+    rank: int
+    digest: str
+
+    def order(self) -> tuple[int, int, int, str]:
+        """What versions compare by."""
+        return (self.epoch, self.engine, self.rank, self.digest)
+
+
+class Register(Event):
+    """Base of the four registers: which message they belong to."""
+
+    mailbox_id: str
+    message_id: str
+
+    @property
+    def name(self) -> str:
+        """The register's name, the part of the record key behind the message key."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        """The record key in ``mail.documents``."""
+        return f"{message_key(self.mailbox_id, self.message_id)}/{self.name}"
+
+
+class ContentRegister(Register):
+    """``content/<part path>``: exactly one of ``message`` and ``attachment`` is set."""
+
+    part_path: str = MESSAGE_PATH
+    version: ContentVersion
+    message: MessageContent | None = None
+    attachment: AttachmentContent | None = None
+
+    @property
+    @override
+    def name(self) -> str:
+        return CONTENT_PREFIX + self.part_path
+
+    def order(self) -> tuple[int, int, int, str]:
+        """What two contents of one part compare by."""
+        return self.version.order()
+
+
+class LabelsRegister(Register):
+    """``labels``: the complete set as of ``history_id``; a label that is not in it is absent as of then."""
+
+    epoch: int
+    history_id: int
+    label_ids: tuple[str, ...]
+
+    @property
+    @override
+    def name(self) -> str:
+        return LABELS
+
+    def order(self) -> tuple[int, int, tuple[str, ...]]:
+        """What two snapshots compare by; the labels break a tie the same way everywhere."""
+        return (self.epoch, self.history_id, tuple(sorted(self.label_ids)))
+
+
+class LabelRegister(Register):
+    """``label/<id>``: one label added (``present``) or removed at ``history_id``."""
+
+    epoch: int
+    history_id: int
+    label_id: str
+    present: bool
+
+    @property
+    @override
+    def name(self) -> str:
+        return LABEL_PREFIX + self.label_id
+
+    def order(self) -> tuple[int, int, bool]:
+        """What two changes of one label compare by."""
+        return (self.epoch, self.history_id, self.present)
+
+
+class DeletedRegister(Register):
+    """``deleted``: the message was gone as of ``history_id``."""
+
+    epoch: int
+    history_id: int
+    reason: Literal["deleted", "absent", "purged"] = "deleted"
+
+    @property
+    @override
+    def name(self) -> str:
+        return DELETED
+
+    def order(self) -> tuple[int, int, str]:
+        """What two deletions compare by."""
+        return (self.epoch, self.history_id, self.reason)
+
+
+AnyRegister = ContentRegister | LabelsRegister | LabelRegister | DeletedRegister
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """A record key of ``mail.documents`` as (message key, register name)."""
+    owner, _, name = key.partition("/")
+    return owner, name
+
+
+def decode_register(key: str, value: bytes) -> AnyRegister:
+    """Read a record of ``mail.documents``.
+
+    Raises ``ValueError`` (pydantic's is one) when the key names no register or the value does not fit it.
+    """
+    _, name = split_key(key)
+    if name.startswith(CONTENT_PREFIX):
+        register: AnyRegister = ContentRegister.decode(value)
+    elif name == LABELS:
+        register = LabelsRegister.decode(value)
+    elif name.startswith(LABEL_PREFIX):
+        register = LabelRegister.decode(value)
+    elif name == DELETED:
+        register = DeletedRegister.decode(value)
+    else:
+        raise ValueError(f"no register is called {name!r}")
+    if register.key != key:
+        raise ValueError("the value belongs to another key")
+    return register
+
+
+class MessageState(Event):
+    """All registers of one message, each at its highest version seen."""
+
+    contents: dict[str, ContentRegister] = Field(default_factory=dict)
+    labels: LabelsRegister | None = None
+    label_changes: dict[str, LabelRegister] = Field(default_factory=dict)
+    deleted: DeletedRegister | None = None
+
+    def join(self, registers: Iterable[AnyRegister]) -> Self:
+        """The state after also seeing ``registers``, in any order."""
+        contents, changes = dict(self.contents), dict(self.label_changes)
+        labels, deleted = self.labels, self.deleted
+        for register in registers:
+            if isinstance(register, ContentRegister):
+                known = contents.get(register.part_path)
+                if known is None or register.order() > known.order():
+                    contents[register.part_path] = register
+            elif isinstance(register, LabelsRegister):
+                if labels is None or register.order() > labels.order():
+                    labels = register
+            elif isinstance(register, LabelRegister):
+                change = changes.get(register.label_id)
+                if change is None or register.order() > change.order():
+                    changes[register.label_id] = register
+            elif deleted is None or register.order() > deleted.order():
+                deleted = register
+        return self.model_copy(
+            update={"contents": contents, "labels": labels, "label_changes": changes, "deleted": deleted}
+        )
+
+    @property
+    def observed(self) -> tuple[int, int] | None:
+        """The newest (epoch, historyId) at which somebody saw the message alive."""
+        seen = [(change.epoch, change.history_id) for change in self.label_changes.values()]
+        if self.labels is not None:
+            seen.append((self.labels.epoch, self.labels.history_id))
+        return max(seen, default=None)
+
+    @property
+    def live(self) -> bool:
+        """Whether the message exists: it was never deleted, or has been seen after the deletion."""
+        if self.deleted is None:
+            return True
+        observed = self.observed
+        return observed is not None and observed > (self.deleted.epoch, self.deleted.history_id)
+
+    @property
+    def label_ids(self) -> frozenset[str]:
+        """The labels: the snapshot, and the single changes above it."""
+        at = (self.labels.epoch, self.labels.history_id) if self.labels else (0, -1)
+        present = set(self.labels.label_ids) if self.labels else set()
+        for change in self.label_changes.values():
+            if (change.epoch, change.history_id) > at:
+                (present.add if change.present else present.discard)(change.label_id)
+        return frozenset(present)
+
+
+def content_version(epoch: int, outcome: Outcome, digest: str) -> ContentVersion:
+    """The version of content that today's engine extracted."""
+    return ContentVersion(epoch=epoch, rank=OUTCOME_RANK[outcome], digest=digest)

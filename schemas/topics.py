@@ -1,0 +1,63 @@
+"""The topics: names, keys, retention. The product's public interface."""
+
+from dataclasses import dataclass, replace
+
+DAY_MILLISECONDS = 24 * 60 * 60 * 1000
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic must look like on the broker; ``None`` leaves the broker's default."""
+
+    name: str
+    partitions: int
+    cleanup: str  # "compact" or "delete"
+    retention_milliseconds: int | None = None
+    max_message_bytes: int | None = None
+    compression: str | None = None
+
+    def config(self) -> dict[str, str]:
+        """The topic's configuration entries as Kafka names them."""
+        entries = {"cleanup.policy": self.cleanup}
+        if self.retention_milliseconds is not None:
+            entries["retention.ms"] = str(self.retention_milliseconds)
+        if self.max_message_bytes is not None:
+            entries["max.message.bytes"] = str(self.max_message_bytes)
+        if self.compression is not None:
+            entries["compression.type"] = self.compression
+        return entries
+
+
+# Partitions bound how many workers can share the work. ``changes``, ``backfill``, ``sync-requests`` and
+# ``cursors`` must have the same number: one worker owns a mailbox over all of them.
+PARTITIONS = 6
+
+MAILBOXES = Topic("mail.mailboxes.v1", 1, "compact")
+SYNC_REQUESTS = Topic("mail.sync-requests.v1", PARTITIONS, "delete", DAY_MILLISECONDS)
+CURSORS = Topic("mail.cursors.v1", PARTITIONS, "compact")
+CHANGES = Topic("mail.changes.v1", PARTITIONS, "delete", 14 * DAY_MILLISECONDS)
+BACKFILL = Topic("mail.backfill.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
+DEFERRED = Topic("mail.deferred.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
+DOCUMENTS = Topic(
+    "mail.documents.v1", PARTITIONS, "compact", max_message_bytes=16 * MEBIBYTE, compression="zstd"
+)
+OBSERVATIONS = Topic("mail.observations.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
+DEAD_LETTERS = Topic("mail.dead-letters.v1", 1, "delete", 30 * DAY_MILLISECONDS)
+
+ALL = (
+    MAILBOXES,
+    SYNC_REQUESTS,
+    CURSORS,
+    CHANGES,
+    BACKFILL,
+    DEFERRED,
+    DOCUMENTS,
+    OBSERVATIONS,
+    DEAD_LETTERS,
+)
+
+
+def with_partitions(partitions: int) -> tuple[Topic, ...]:
+    """All topics, the co-partitioned and the fanned-out ones with that many partitions."""
+    return tuple(replace(topic, partitions=partitions) if topic.partitions > 1 else topic for topic in ALL)
