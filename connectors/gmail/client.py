@@ -1,0 +1,263 @@
+"""The Gmail API over google-api-python-client, for one mailbox: paced, off the event loop, errors mapped.
+
+httplib2 is not safe to share between threads, so every worker thread has a connection of its own.
+"""
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+import httplib2
+import requests
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import Credentials
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+from google.auth.transport.requests import AuthorizedSession
+from google_auth_httplib2 import AuthorizedHttp
+from googleapiclient.discovery import build
+from googleapiclient.errors import HttpError
+
+from connectors.errors import (
+    AuthorizationError,
+    GmailError,
+    GmailUnavailableError,
+    HistoryExpiredError,
+    MailstreamError,
+    NotFoundError,
+    PageTokenExpiredError,
+    RateLimitedError,
+)
+from connectors.gmail.base64_stream import AttachmentData
+from connectors.gmail.message import MailMessage, decode_base64url, from_json
+from connectors.gmail.quota import GmailRateLimiter, Quota
+from connectors.metrics import gmail_requests_counter
+from connectors.source import HistoryPage, ListingPage, Position
+from schemas.events import ChangeKind, MessageChange
+
+Result = TypeVar("Result")
+
+LIST_PAGE_SIZE = 500  # Gmail's maximum, and the same price as any other
+HISTORY_PAGE_SIZE = 500
+TIMEOUT_SECONDS = 60
+STREAM_BLOCK_BYTES = 256 * 1024
+
+_HISTORY_KINDS = (
+    ("messagesAdded", ChangeKind.UPSERT),
+    ("labelsAdded", ChangeKind.LABEL_ADDED),
+    ("labelsRemoved", ChangeKind.LABEL_REMOVED),
+    ("messagesDeleted", ChangeKind.DELETE),
+)
+
+
+@cache
+def _service(endpoint: str | None) -> Any:
+    # The description of the API ships with the library; nothing is fetched to build this.
+    options = ClientOptions(api_endpoint=endpoint) if endpoint else None
+    return build(
+        "gmail",
+        "v1",
+        http=httplib2.Http(),
+        client_options=options,
+        static_discovery=True,
+        cache_discovery=False,
+    )
+
+
+class GmailClient:
+    """One mailbox of Gmail. ``executor`` bounds the requests in flight; ``endpoint`` None is Google's own."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        quota: Quota,
+        limiter: GmailRateLimiter,
+        executor: ThreadPoolExecutor,
+        endpoint: str | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._costs = quota.costs
+        self._limiter = limiter
+        self._executor = executor
+        self._endpoint = endpoint
+        self._threads = threading.local()
+
+    # --- what the source asks ------------------------------------------------------------------------
+
+    async def position(self) -> Position:
+        """The mailbox's newest historyId and its number of messages."""
+        profile = await self._call("getProfile", lambda users: users.getProfile(userId="me"))
+        return Position(int(profile["historyId"]), int(profile.get("messagesTotal", 0)))
+
+    async def list_page(self, page_token: str | None, *, include_spam_trash: bool) -> ListingPage:
+        """One page of message ids, newest first. Raises PageTokenExpiredError."""
+        try:
+            page = await self._call(
+                "messages.list",
+                lambda users: users.messages().list(
+                    userId="me",
+                    maxResults=LIST_PAGE_SIZE,
+                    pageToken=page_token,
+                    includeSpamTrash=include_spam_trash,
+                ),
+            )
+        except GmailError as error:
+            if page_token and type(error) is GmailError and "token" in str(error).lower():
+                raise PageTokenExpiredError(str(error)) from error
+            raise
+        ids = tuple((entry["id"], entry.get("threadId")) for entry in page.get("messages", ()))
+        return ListingPage(ids, page.get("nextPageToken"))
+
+    async def history_page(
+        self, mailbox_id: str, epoch: int, start_history_id: int, page_token: str | None
+    ) -> HistoryPage:
+        """One page of changes after ``start_history_id``. Raises HistoryExpiredError.
+
+        A page may have no changes and still a token: only the token says whether it was the last.
+        """
+        try:
+            page = await self._call(
+                "history.list",
+                lambda users: users.history().list(
+                    userId="me",
+                    startHistoryId=str(start_history_id),
+                    maxResults=HISTORY_PAGE_SIZE,
+                    pageToken=page_token,
+                ),
+            )
+        except NotFoundError as error:
+            raise HistoryExpiredError(f"history before {start_history_id} is gone") from error
+        changes = [
+            MessageChange(
+                mailbox_id=mailbox_id,
+                epoch=epoch,
+                kind=kind,
+                message_id=entry["message"]["id"],
+                thread_id=entry["message"].get("threadId"),
+                history_id=int(record["id"]),
+                label_ids=tuple(entry.get("labelIds", ())),
+            )
+            for record in page.get("history", ())
+            for field, kind in _HISTORY_KINDS
+            for entry in record.get(field, ())
+        ]
+        return HistoryPage(changes, int(page["historyId"]), page.get("nextPageToken"))
+
+    # --- what extract asks ---------------------------------------------------------------------------
+
+    async def message(self, message_id: str) -> MailMessage:
+        """The message with its MIME tree; large bodies come as references. Raises NotFoundError."""
+        resource = await self._call(
+            "messages.get", lambda users: users.messages().get(userId="me", id=message_id, format="full")
+        )
+        return from_json(resource)
+
+    async def attachment(self, message_id: str, reference: str) -> bytes:
+        """A body behind a reference of the latest ``message`` call. Raises NotFoundError when it is stale."""
+        resource = await self._call(
+            "attachments.get",
+            lambda users: users.messages().attachments().get(userId="me", messageId=message_id, id=reference),
+        )
+        try:
+            return decode_base64url(resource.get("data", ""))
+        except ValueError as error:
+            raise GmailUnavailableError(f"attachment body arrived damaged: {error}") from error
+
+    async def attachment_stream(self, message_id: str, reference: str) -> AsyncIterator[bytes]:
+        """The same in decoded blocks, never whole in memory, for bodies that are large."""
+        await self._limiter.acquire(self._costs["attachments.get"])
+        gmail_requests_counter.labels(method="attachments.get").inc()
+        root = self._endpoint or "https://gmail.googleapis.com"
+        url = f"{root}/gmail/v1/users/me/messages/{message_id}/attachments/{reference}"
+        session = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
+        try:
+            response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
+            if response.status_code != http.client.OK:
+                raise _status_error(response.status_code, response.content, response.headers)
+            blocks = response.iter_content(STREAM_BLOCK_BYTES)
+            data = AttachmentData()
+            while block := await self._run(lambda: next(blocks, b"")):
+                yield data.feed(block)
+            data.close()
+        finally:
+            session.close()  # type: ignore[no-untyped-call]
+
+    # --- one request ---------------------------------------------------------------------------------
+
+    async def _call(self, method: str, request: Callable[[Any], Any]) -> dict[str, Any]:
+        await self._limiter.acquire(self._costs[method])
+        gmail_requests_counter.labels(method=method).inc()
+        try:
+            resource: dict[str, Any] = await self._run(
+                lambda: request(_service(self._endpoint).users()).execute(http=self._http())
+            )
+        except RateLimitedError as error:
+            self._limiter.pause(error.retry_after_seconds or 1.0)
+            raise
+        return resource
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _mapped, work)
+
+    def _http(self) -> AuthorizedHttp:
+        connection = getattr(self._threads, "http", None)
+        if connection is None:
+            connection = AuthorizedHttp(self._credentials, http=httplib2.Http(timeout=TIMEOUT_SECONDS))
+            self._threads.http = connection
+        return connection
+
+
+def _mapped(work: Callable[[], Result]) -> Result:
+    """Run ``work`` and turn what the Google libraries raise into errors of our own tree."""
+    try:
+        return work()
+    except HttpError as error:
+        raise _status_error(error.resp.status, error.content, error.resp) from error
+    except RefreshError as error:
+        if error.retryable:
+            raise GmailUnavailableError(f"the token endpoint failed: {error}") from error
+        raise AuthorizationError(f"Google refuses these credentials: {error}") from error
+    except TransportError as error:
+        raise GmailUnavailableError(f"the token endpoint does not answer: {error}") from error
+    except GoogleAuthError as error:
+        raise AuthorizationError(f"these credentials do not work: {error}") from error
+    except (httplib2.HttpLib2Error, http.client.HTTPException, requests.RequestException, OSError) as error:
+        raise GmailUnavailableError(f"Gmail does not answer: {type(error).__name__}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise GmailUnavailableError("Gmail's answer broke off") from error
+
+
+_QUOTA_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
+
+
+def _status_error(status: int, content: bytes, headers: Any) -> MailstreamError:
+    reason, message = _reason(content)
+    retry_after = headers.get("retry-after") if headers is not None else None
+    wait_seconds = float(retry_after) if retry_after and str(retry_after).isdigit() else None
+    text = f"Gmail answered {status} {reason}: {message}"
+    if status == http.client.TOO_MANY_REQUESTS or reason in _QUOTA_REASONS:
+        return RateLimitedError(text, retry_after_seconds=wait_seconds)
+    if status >= http.client.INTERNAL_SERVER_ERROR:
+        return GmailUnavailableError(text, retry_after_seconds=wait_seconds)
+    if status == http.client.NOT_FOUND:
+        return NotFoundError(text)
+    if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
+        return AuthorizationError(text)
+    if reason == "failedPrecondition":
+        # Healthy messages answer this now and then; a mailbox without Gmail answers it always.
+        return GmailUnavailableError(text)
+    return GmailError(text)
+
+
+def _reason(content: bytes) -> tuple[str, str]:
+    """Google's own reason and message out of an error body, or what there is of them."""
+    try:
+        error = json.loads(content)["error"]
+        details = error.get("errors") or [{}]
+        return str(details[0].get("reason", error.get("status", ""))), str(error.get("message", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "", ""

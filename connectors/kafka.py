@@ -1,0 +1,245 @@
+"""Kafka, spoken through aiokafka: confirmed sends, tables read to their end, topics, lag.
+
+The Faust apps consume (``streams.worker``); everything else that touches Kafka is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from connectors.errors import ConfigurationError, UnavailableError
+from schemas.topics import DOCUMENTS, Topic
+
+# aiokafka checks a record's size before compression; the broker checks the batch after it.
+MAX_REQUEST_BYTES = DOCUMENTS.max_message_bytes or 1024 * 1024
+REQUEST_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One record to be written. ``partition`` None: by the key's murmur2, as every Kafka client does."""
+
+    topic: str
+    key: str
+    value: bytes | None  # None is a tombstone
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Producer:
+    """An idempotent producer (acks=all). A send that returned is on the broker."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+
+    async def __aenter__(self) -> Self:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            enable_idempotence=True,
+            acks="all",
+            compression_type="zstd",
+            linger_ms=5,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=REQUEST_TIMEOUT_SECONDS * 1000,
+        )
+        try:
+            await producer.start()
+        except KafkaError as error:
+            await producer.stop()
+            raise UnavailableError(f"Kafka at {self._bootstrap} does not answer: {error}") from error
+        self._producer = producer
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._producer is not None:
+            with suppress(KafkaError):
+                await self._producer.stop()
+
+    async def send(self, records: Sequence[Send]) -> None:
+        """Write all records and wait until the broker has confirmed each.
+
+        Raises UnavailableError; some of the records may have been written then. Safe to repeat.
+        """
+        assert self._producer is not None, "the producer is used inside its context"
+        try:
+            futures = [
+                await self._producer.send(
+                    record.topic,
+                    record.value,
+                    record.key.encode(),
+                    partition=record.partition,
+                    headers=list(record.headers),
+                )
+                for record in records
+            ]
+            await asyncio.gather(*futures)
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka did not confirm a record: {error}") from error
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises ConfigurationError when there is no such topic."""
+        assert self._producer is not None, "the producer is used inside its context"
+        try:
+            partitions = await self._producer.partitions_for(topic)
+        except KafkaError as error:
+            raise ConfigurationError(
+                f"topic {topic} cannot be read ({error}): run `mailstream topics apply`"
+            ) from error
+        return len(partitions)
+
+
+@asynccontextmanager
+async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer, stopped at the end. ``options`` are aiokafka's."""
+    client = AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=bootstrap,
+        max_partition_fetch_bytes=MAX_REQUEST_BYTES,
+        **options,
+    )
+    try:
+        await client.start()
+    except KafkaError as error:
+        await client.stop()
+        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    try:
+        yield client
+    finally:
+        with suppress(KafkaError):
+            await client.stop()
+
+
+class Table:
+    """A compacted topic held in memory: the latest value of every key, deletions applied.
+
+    ``catch_up`` reads to the end as it stands at the call, from wherever the last call stopped.
+    """
+
+    def __init__(self, client: AIOKafkaConsumer, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+        self.values: dict[str, bytes] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str, topic: str) -> AsyncIterator[Table]:
+        """The table, read to its end."""
+        async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+            table = cls(client, topic)
+            await table._assign()
+            await table.catch_up()
+            yield table
+
+    async def _assign(self) -> None:
+        await self._client._client.force_metadata_update()
+        partitions = self._client.partitions_for_topic(self._topic)
+        if not partitions:
+            raise ConfigurationError(f"topic {self._topic} does not exist: run `mailstream topics apply`")
+        assignment = [TopicPartition(self._topic, partition) for partition in partitions]
+        self._client.assign(assignment)
+        await self._client.seek_to_beginning(*assignment)
+
+    async def catch_up(self) -> set[str]:
+        """Read to the end; returns the keys that changed. Raises UnavailableError."""
+        changed: set[str] = set()
+        try:
+            ends = await self._client.end_offsets(list(self._client.assignment()))
+            while [tp for tp, end in ends.items() if await self._client.position(tp) < end]:
+                for records in (await self._client.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        key = (record.key or b"").decode()
+                        changed.add(key)
+                        if record.value is None:
+                            self.values.pop(key, None)
+                        else:
+                            self.values[key] = record.value
+        except KafkaError as error:
+            raise UnavailableError(f"topic {self._topic} cannot be read: {error}") from error
+        return changed
+
+
+async def read_table(bootstrap: str, topic: str) -> dict[str, bytes]:
+    """The latest value of every key of a compacted topic, once."""
+    async with Table.open(bootstrap, topic) as table:
+        return table.values
+
+
+async def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes | None]]:
+    """Every record of a topic from its start to its end, in the order of each partition."""
+    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+        table = Table(client, topic)
+        await table._assign()
+        ends = await client.end_offsets(list(client.assignment()))
+        records: list[tuple[str, bytes | None]] = []
+        while [tp for tp, end in ends.items() if await client.position(tp) < end]:
+            for batch in (await client.getmany(timeout_ms=500)).values():
+                records += [((record.key or b"").decode(), record.value) for record in batch]
+        return records
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await client.start()
+    except KafkaError as error:
+        await client.close()
+        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def apply_topics(bootstrap: str, topics: Iterable[Topic], replication: int = 1) -> list[str]:
+    """Create the topics that are missing; returns their names. Existing ones are left as they are."""
+    async with _admin(bootstrap) as admin:
+        existing = set(await admin.list_topics())
+        missing = [topic for topic in topics if topic.name not in existing]
+        if missing:
+            response = await admin.create_topics(
+                [
+                    NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config())
+                    for topic in missing
+                ]
+            )
+            for name, code, *message in response.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    raise ConfigurationError(f"topic {name} was not created: {error.__name__} {message}")
+        return [topic.name for topic in missing]
+
+
+async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
+    """Records of ``topics`` that ``group`` has not committed yet; all of them where it committed none."""
+    async with _admin(bootstrap) as admin, consumer(bootstrap, enable_auto_commit=False) as client:
+        committed = await admin.list_consumer_group_offsets(group)
+        await client._client.force_metadata_update()
+        partitions = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in client.partitions_for_topic(topic) or ()
+        ]
+        ends = await client.end_offsets(partitions)
+        starts = await client.beginning_offsets(partitions)
+    waiting = 0
+    for tp in partitions:
+        known = committed.get(tp)
+        start = known.offset if known is not None and known.offset >= 0 else starts[tp]
+        waiting += max(0, ends[tp] - start)
+    return waiting

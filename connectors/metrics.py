@@ -1,0 +1,32 @@
+"""Every metric, declared once: name, kind, unit, meaning. Labels carry ids' hashes and closed lists only."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+gmail_sync_latency_histogram = Histogram(
+    "gmail_sync_latency_histogram",
+    "Seconds from a change's event to its registers confirmed in mail.documents",
+    ["lane"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
+)
+gmail_api_quota_gauge = Gauge(
+    "gmail_api_quota_gauge", "Gmail API units that this process may spend at once on a mailbox", ["mailbox"]
+)
+gmail_history_gap_gauge = Gauge(
+    "gmail_history_gap_gauge",
+    "History ids from the cursor to Gmail's newest, at the last poll",
+    ["mailbox"],
+)
+gmail_attachments_processed_counter = Counter(
+    "gmail_attachments_processed_counter", "Attachments that ended, by outcome", ["outcome"]
+)
+gmail_attachments_skipped_counter = Counter(
+    "gmail_attachments_skipped_counter", "Attachments whose bytes were not read, by reason", ["reason"]
+)
+gmail_requests_counter = Counter("gmail_requests", "Requests to the Gmail API, by method", ["method"])
+source_events_counter = Counter("source_events", "Events emitted by the source, by topic", ["topic"])
+dead_letters_counter = Counter("dead_letters", "Events that failed for good, by stage", ["stage"])
+index_documents_counter = Counter("index_documents", "Documents written to Elasticsearch, by kind", ["kind"])
+index_conflicts_counter = Counter(
+    "index_conflicts", "Writes that lost a compare-and-set and were merged again"
+)
+index_chunks_counter = Counter("index_chunks", "Chunks embedded")
