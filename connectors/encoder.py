@@ -1,4 +1,4 @@
-"""Text to vectors: all-MiniLM-L6-v2 through sentence-transformers, from the package that carries the model."""
+"""Text to vectors: all-MiniLM-L6-v2 by sentence-transformers, from the package that carries the model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class HashEncoder:
             for word in text.lower().split():
                 digest = hashlib.blake2b(word.encode(), digest_size=4).digest()
                 vectors[row, int.from_bytes(digest, "big") % VECTOR_DIMENSIONS] += 1.0
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 def open_encoder(name: str) -> Encoder:
