@@ -35,6 +35,17 @@ class Send:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it was read: bytes, decoded by whoever knows what they are."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: bytes | None
+
+
 class Producer:
     """An idempotent producer (acks=all). A send that returned is on the broker."""
 

@@ -34,7 +34,7 @@ from connectors.errors import (
 )
 from connectors.gmail.base64_stream import AttachmentData
 from connectors.gmail.message import MailMessage, decode_base64url, from_json
-from connectors.gmail.quota import GmailRateLimiter, Quota
+from connectors.gmail.quota import GmailRateLimiter
 from connectors.metrics import gmail_requests_counter
 from connectors.source import HistoryPage, ListingPage, Position
 from schemas.events import ChangeKind, MessageChange
@@ -74,13 +74,13 @@ class GmailClient:
     def __init__(
         self,
         credentials: Credentials,
-        quota: Quota,
+        costs: dict[str, int],
         limiter: GmailRateLimiter,
         executor: ThreadPoolExecutor,
         endpoint: str | None = None,
     ) -> None:
         self._credentials = credentials
-        self._costs = quota.costs
+        self._costs = costs
         self._limiter = limiter
         self._executor = executor
         self._endpoint = endpoint

@@ -97,5 +97,8 @@ class GmailRateLimiter:
 
     def _fill(self) -> None:
         now = self._clock()
-        self._units = min(self._capacity, self._units + (now - self._filled_at) * self._units_per_second)
+        elapsed_seconds = max(now - self._filled_at, 0.0)
+        # Without a limit the rate is infinite, and infinity times no time is no number.
+        flowed = elapsed_seconds * self._units_per_second if elapsed_seconds else 0.0
+        self._units = min(self._capacity, self._units + flowed)
         self._filled_at = now

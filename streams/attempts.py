@@ -1,0 +1,63 @@
+"""Which events were being worked on when the process died: a small file that outlives it.
+
+An exception is handled where it is raised. This is for what leaves no exception: out of memory, a crash in C,
+SIGKILL. An event that three processes died on is poison.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+MAX_DEATHS = 3
+
+
+class Attempts:
+    """Counts process deaths by event. ``path`` must survive the process, not the machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._deaths = self._load()
+        self._running: set[str] = set()
+        # What was in flight at a death is tried alone, so that an innocent neighbour is not blamed twice.
+        self._alone = asyncio.Lock()
+        self._save()
+
+    def _load(self) -> dict[str, int]:
+        try:
+            known = json.loads(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        deaths = {event: count for event, count in known["deaths"].items() if event not in known["running"]}
+        return deaths | {event: known["deaths"].get(event, 0) + 1 for event in known["running"]}
+
+    def _save(self) -> None:
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps({"deaths": self._deaths, "running": sorted(self._running)}))
+        temporary.replace(self._path)
+
+    @asynccontextmanager
+    async def track(self, event: str) -> AsyncIterator[int]:
+        """Work on ``event`` inside; gives how many processes have died on it."""
+        deaths = self._deaths.get(event, 0)
+        if deaths:
+            async with self._alone:
+                async with self._running_now(event):
+                    yield deaths
+        else:
+            async with self._running_now(event):
+                yield 0
+
+    @asynccontextmanager
+    async def _running_now(self, event: str) -> AsyncIterator[None]:
+        self._running.add(event)
+        self._save()
+        try:
+            yield
+            self._deaths.pop(event, None)
+        finally:
+            # Also after an exception or a cancellation: the process is alive, nobody died.
+            self._running.discard(event)
+            self._save()
