@@ -215,7 +215,10 @@ def decode_register(key: str, value: bytes) -> AnyRegister:
 
 
 class MessageState(Event):
-    """All registers of one message, each at its highest version seen."""
+    """All registers of one message, each at its highest version seen.
+
+    Label changes that the snapshot covers are left out, so equal states are equal objects.
+    """
 
     contents: dict[str, ContentRegister] = Field(default_factory=dict)
     labels: LabelsRegister | None = None
@@ -240,6 +243,10 @@ class MessageState(Event):
                     changes[register.label_id] = register
             elif deleted is None or register.order() > deleted.order():
                 deleted = register
+        if labels is not None:
+            # What the snapshot already says needs no change beside it.
+            at = (labels.epoch, labels.history_id)
+            changes = {key: item for key, item in changes.items() if (item.epoch, item.history_id) > at}
         return self.model_copy(
             update={"contents": contents, "labels": labels, "label_changes": changes, "deleted": deleted}
         )
@@ -263,11 +270,9 @@ class MessageState(Event):
     @property
     def label_ids(self) -> frozenset[str]:
         """The labels: the snapshot, and the single changes above it."""
-        at = (self.labels.epoch, self.labels.history_id) if self.labels else (0, -1)
         present = set(self.labels.label_ids) if self.labels else set()
         for change in self.label_changes.values():
-            if (change.epoch, change.history_id) > at:
-                (present.add if change.present else present.discard)(change.label_id)
+            (present.add if change.present else present.discard)(change.label_id)
         return frozenset(present)
 
 

@@ -1,0 +1,200 @@
+"""From a change to registers: what an event asks for, and what becomes of it.
+
+``Extract`` settles one event: labels and deletions at once, everything else through ``message``, which
+fetches and extracts. Nothing here knows Faust or Elasticsearch.
+"""
+
+import asyncio
+import logging
+import traceback
+
+from pydantic import ValidationError
+
+from connectors.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    MailstreamError,
+    NotFoundError,
+    UnavailableError,
+    UndecodableEventError,
+)
+from connectors.kafka import Record
+from connectors.metrics import gmail_sync_latency_histogram
+from schemas.events import (
+    ChangeKind,
+    Deferred,
+    MailboxRecord,
+    MailboxState,
+    MessageChange,
+    now_milliseconds,
+)
+from schemas.registers import AnyRegister, DeletedRegister, LabelRegister
+from streams.attempts import MAX_DEATHS, Attempts
+from streams.dead_letters import DeadLetters
+from streams.documents import Documents
+from streams.mailboxes import Mailboxes
+from streams.message import PATIENCE_SECONDS, FetchedMessage, MessageExtractor, patiently
+
+log = logging.getLogger(__name__)
+
+# Messages fetched side by side. The parser pool and the quota are the real limits; this hides latency.
+MESSAGES_IN_FLIGHT = 8
+# How long Google's "not now" is taken to mean when it names no time.
+THROTTLED_MILLISECONDS = 15_000
+# A mailbox whose credentials fail is looked at by a person; its events wait meanwhile.
+PARKED_MILLISECONDS = 600_000
+
+
+class WorkerKilledError(MailstreamError):
+    """An event that took several processes with it."""
+
+
+class Extract:
+    """Settles the events of the change topics and of ``mail.deferred``. ``lane`` names it in metrics."""
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        extractor: MessageExtractor,
+        documents: Documents,
+        dead_letters: DeadLetters,
+        attempts: Attempts,
+        lane: str,
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._extractor = extractor
+        self._documents = documents
+        self._dead_letters = dead_letters
+        self._attempts = attempts
+        self._lane = lane
+        self._fetches = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
+
+    async def handle_change(self, record: Record) -> None:
+        """Settle one event of ``mail.changes`` or ``mail.backfill``. Raises only to stop the worker."""
+        try:
+            change = MessageChange.decode(record.value or b"")
+        except ValidationError as error:
+            await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
+            return
+        if change.kind is ChangeKind.UPSERT:
+            work = Deferred(
+                mailbox_id=change.mailbox_id,
+                message_id=change.message_id,
+                epoch=change.epoch,
+                reason="throttled",
+                emitted_at=change.emitted_at,
+            )
+            await self._settle(record, work)
+        elif await self._wanted(change.mailbox_id, change.epoch) is not None:
+            # Labels and deletions never wait for the fetches of others.
+            await self._documents.send(_registers_of(change))
+            self._dead_letters.succeeded()
+
+    async def handle_deferred(self, record: Record) -> None:
+        """Settle one event of ``mail.deferred``. Raises only to stop the worker."""
+        try:
+            work = Deferred.decode(record.value or b"")
+        except ValidationError as error:
+            await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
+            return
+        wait_seconds = (work.not_before - now_milliseconds()) / 1000
+        if wait_seconds > 0:
+            await asyncio.sleep(min(wait_seconds, PATIENCE_SECONDS))
+        if work.not_before > now_milliseconds():
+            # To the end of the queue, so that what may start now is not held up.
+            await self._documents.defer(work, work.not_before - now_milliseconds())
+            return
+        await self._settle(record, work)
+
+    async def _settle(self, record: Record, work: Deferred) -> None:
+        mailbox = await self._wanted(work.mailbox_id, work.epoch)
+        if mailbox is None:
+            return
+        if mailbox.state is MailboxState.PARKED:
+            await self._documents.defer(work, PARKED_MILLISECONDS)
+            return
+        event = f"{record.topic}/{record.partition}/{record.offset}"
+        async with self._fetches, self._attempts.track(event) as deaths:
+            try:
+                if deaths >= MAX_DEATHS:
+                    raise WorkerKilledError(f"{deaths} processes died on this event")
+                await self._work(mailbox, work)
+                self._dead_letters.succeeded()
+            except UnavailableError:
+                raise  # a server of ours is down: stop here, un-acked
+            except NotFoundError:
+                # Gone between the event and the fetch. Its deletion is in the history, and comes.
+                log.info("message %s of mailbox %s is gone", work.message_id, work.mailbox_id)
+            except (AuthorizationError, ConfigurationError) as error:
+                log.error("mailbox %s cannot be read: %s", work.mailbox_id, error)
+                await self._documents.defer(work, PARKED_MILLISECONDS)
+            except MailstreamError as error:
+                if not error.transient:
+                    await self._fail(record, work, error, deaths + 1)
+                else:
+                    wait_seconds = error.retry_after_seconds
+                    await self._documents.defer(
+                        work, int(wait_seconds * 1000) if wait_seconds else THROTTLED_MILLISECONDS
+                    )
+            except Exception as error:  # noqa: BLE001
+                # One message's surprise must not stop the topic. Its text may stand in the error: only the
+                # place in our code is written down.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                log.error(
+                    "message %s of mailbox %s: %s in %s:%s",
+                    *(work.message_id, work.mailbox_id, type(error).__name__, place.name, place.lineno),
+                )
+                await self._fail(record, work, error, deaths + 1)
+
+    async def _work(self, mailbox: MailboxRecord, work: Deferred) -> None:
+        client = self._mailboxes.client(mailbox)
+        message = await patiently(lambda: client.message(work.message_id))
+        fetched = FetchedMessage(mailbox, client, message)
+        if work.part_path:
+            await self._extractor.read_part(fetched, work.part_path)
+        else:
+            await self._extractor.upsert(fetched)
+        latency_seconds = (now_milliseconds() - work.emitted_at) / 1000
+        gmail_sync_latency_histogram.labels(lane=self._lane).observe(latency_seconds)
+
+    async def _fail(self, record: Record, work: Deferred, error: Exception, attempts: int) -> None:
+        await self._dead_letters.write(
+            record,
+            error,
+            mailbox_id=work.mailbox_id,
+            message_id=work.message_id,
+            part_path=work.part_path or None,
+            attempts=attempts,
+            error_class="worker_killed" if isinstance(error, WorkerKilledError) else None,
+        )
+
+    async def _wanted(self, mailbox_id: str, epoch: int) -> MailboxRecord | None:
+        """The mailbox, unless it is unknown, purged, or has begun a newer epoch."""
+        mailbox = await self._mailboxes.record(mailbox_id)
+        if mailbox is None or mailbox.state is MailboxState.PURGED or epoch < mailbox.epoch:
+            return None
+        return mailbox
+
+
+def _registers_of(change: MessageChange) -> list[AnyRegister]:
+    if change.kind is ChangeKind.DELETE:
+        return [
+            DeletedRegister(
+                mailbox_id=change.mailbox_id,
+                message_id=change.message_id,
+                epoch=change.epoch,
+                history_id=change.history_id,
+                reason="absent" if change.origin == "audit" else "deleted",
+            )
+        ]
+    return [
+        LabelRegister(
+            mailbox_id=change.mailbox_id,
+            message_id=change.message_id,
+            epoch=change.epoch,
+            history_id=change.history_id,
+            label_id=label_id,
+            present=change.kind is ChangeKind.LABEL_ADDED,
+        )
+        for label_id in change.label_ids
+    ]

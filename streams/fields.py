@@ -1,0 +1,221 @@
+"""Between registers and index fields: what a document stores so that merging can go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from connectors.elasticsearch import Stored
+from schemas.identity import MESSAGE_PATH
+from schemas.registers import (
+    AnyRegister,
+    ContentRegister,
+    ContentVersion,
+    DeletedRegister,
+    LabelRegister,
+    LabelsRegister,
+    MessageState,
+    Segment,
+)
+
+# What every part repeats of its message, so that a filter needs no join.
+REPEATED = ("thread_id", "rfc_message_id", "subject", "sender", "to", "cc", "sent_at")
+
+
+@dataclass(slots=True)
+class MessageView:
+    """A message as stored, joined with what a batch says about it."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "parts", "live", "label_ids", *REPEATED)
+
+    stored: Stored | None
+    state: MessageState
+    content: ContentVersion | None
+    parts: frozenset[str]
+    repeated: Mapping[str, Any]
+    was_live: bool
+    changed: bool = False
+    new_content: ContentRegister | None = None
+    part_contents: dict[str, ContentRegister] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, stored: Stored | None) -> MessageView:
+        """The message as its document has it; an empty one where there is no document."""
+        source = stored.source if stored is not None else {}
+        registers = source.get("registers") or {}
+        labels, deleted = registers.get("labels"), registers.get("deleted")
+        state = MessageState(
+            labels=LabelsRegister.model_validate(labels) if labels else None,
+            label_changes={
+                change["label_id"]: LabelRegister.model_validate(change)
+                for change in registers.get("changes", ())
+            },
+            deleted=DeletedRegister.model_validate(deleted) if deleted else None,
+        )
+        content = registers.get("content")
+        return cls(
+            stored=stored,
+            state=state,
+            content=ContentVersion.model_validate(content) if content else None,
+            parts=frozenset(source.get("parts") or ()),
+            repeated={name: source[name] for name in REPEATED if name in source},
+            was_live=bool(source.get("live")),
+        )
+
+    def join(self, registers: Iterable[AnyRegister]) -> MessageView:
+        """The message after also seeing ``registers``; of each part the newest content is kept."""
+        state = self.state.join(registers)
+        contents = state.contents
+        state = state.model_copy(update={"contents": {}})
+        own = contents.pop(MESSAGE_PATH, None)
+        view = replace(self, state=state, part_contents=contents)
+        view.parts = self.parts | contents.keys()
+        for part in contents.values():
+            view.parts |= set(part.attachment.children) if part.attachment else set()
+        if own is not None:
+            view.parts |= {part.part_path for part in own.message.parts} if own.message else set()
+            if state.live and (self.content is None or own.order() > self.content.order()):
+                view.new_content, view.content = own, own.version
+                view.repeated = _present(message_fields(own), REPEATED)
+        if not state.live:
+            view.content = None  # seen again later, the same content must be written again
+            view.repeated = {}
+        view.changed = (
+            view.new_content is not None
+            or view.parts != self.parts
+            or state != self.state
+            or self.stored is None
+        )
+        return view
+
+    def agrees_with(self, other: MessageView) -> bool:
+        """Whether parts written for ``other`` are right for this view too."""
+        return (
+            self.live == other.live
+            and self.state.label_ids == other.state.label_ids
+            and self.repeated == other.repeated
+        )
+
+    @property
+    def live(self) -> bool:
+        """Whether the message exists."""
+        return self.state.live
+
+    def stored_fields(self) -> dict[str, Any]:
+        """The fields that carry the merge: labels, presence, parts, and the registers behind them."""
+        labels, deleted = self.state.labels, self.state.deleted
+        registers: dict[str, Any] = {
+            "changes": [
+                change.model_dump(exclude_none=True) for _, change in sorted(self.state.label_changes.items())
+            ]
+        }
+        if labels is not None:
+            registers["labels"] = labels.model_dump(mode="json")
+        if deleted is not None:
+            registers["deleted"] = deleted.model_dump(mode="json")
+        if self.content is not None:
+            registers["content"] = self.content.model_dump(mode="json")
+        return {
+            # Without content there is nothing to find yet: labels that came first wait in ``registers``.
+            "live": self.live and self.content is not None,
+            "label_ids": sorted(self.state.label_ids) if self.live else [],
+            "has_attachment": bool(self.parts) and self.live,
+            "parts": sorted(self.parts),
+            "registers": registers,
+        }
+
+    def repeated_fields(self) -> dict[str, Any]:
+        """What the message's parts repeat of it."""
+        return {**self.repeated, "label_ids": sorted(self.state.label_ids)}
+
+
+@dataclass(slots=True)
+class PartView:
+    """An attachment's document as stored."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "live", "label_ids", *REPEATED)
+
+    content: ContentVersion | None
+    live: bool
+    repeats: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, stored: Stored | None) -> PartView:
+        """The part as its document has it; an empty one where there is no document."""
+        source = stored.source if stored is not None else {}
+        content = (source.get("registers") or {}).get("content")
+        return cls(
+            content=ContentVersion.model_validate(content) if content else None,
+            live=bool(source.get("live")),
+            repeats=_present(source, (*REPEATED, "label_ids", "live")),
+        )
+
+    def older_than(self, content: ContentRegister) -> bool:
+        """Whether ``content`` must be written."""
+        return self.content is None or content.order() > self.content.order()
+
+
+def message_fields(register: ContentRegister) -> dict[str, Any]:
+    """The fields of a message's own content."""
+    content = register.message
+    assert content is not None, "the register of the empty part path carries a message"
+    return _known(
+        {
+            "thread_id": content.thread_id,
+            "rfc_message_id": content.rfc_message_id,
+            "subject": content.subject,
+            "sender": content.sender,
+            "to": list(content.to),
+            "cc": list(content.cc),
+            "sent_at": content.sent_at,
+            "size_bytes": content.size_bytes,
+            "text": content.text,
+            "truncated": content.truncated,
+        }
+    )
+
+
+def attachment_fields(register: ContentRegister) -> dict[str, Any]:
+    """The fields of an attachment's content."""
+    content = register.attachment
+    assert content is not None, "the register of a part carries an attachment"
+    return _known(
+        {
+            "filename": content.filename,
+            "content_type": content.content_type,
+            "declared_content_type": content.declared_content_type,
+            "size_bytes": content.size_bytes,
+            "sha256": content.sha256,
+            "outcome": content.outcome.value,
+            "scan": content.scan.value,
+            "skipped_reason": content.skipped_reason,
+            "engines": list(content.engines),
+            "seconds": content.seconds,
+            "pages": content.pages,
+            "author": content.author,
+            "title": content.title,
+            "created": content.created,
+            "inline": content.inline,
+            "truncated": content.truncated,
+            "text": "\n\n".join(segment.text for segment in content.segments),
+            "registers": {"content": register.version.model_dump(mode="json")},
+        }
+    )
+
+
+def segments_of(register: ContentRegister) -> Sequence[Segment]:
+    """The text to be embedded, with its places."""
+    if register.attachment is not None:
+        return register.attachment.segments
+    content = register.message
+    assert content is not None, "a content register carries a message or an attachment"
+    return (Segment(text=f"{content.subject}\n\n{content.text}".strip()),)
+
+
+def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _present(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names if name in fields}

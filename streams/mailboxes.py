@@ -1,0 +1,77 @@
+"""The registry as a worker sees it: which mailboxes there are, and a client for each, opened once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from connectors.gmail.message import MailMessage
+from connectors.kafka import Table
+from schemas import topics
+from schemas.events import MailboxRecord, credential_key
+
+# How old the picture of the registry may be: a purge is honoured within this time.
+REGISTRY_SECONDS = 2.0
+
+
+class Mailbox(Protocol):
+    """What extract asks of a mailbox."""
+
+    async def message(self, message_id: str) -> MailMessage:
+        """The message with its MIME tree. Raises NotFoundError."""
+
+    async def attachment(self, message_id: str, reference: str) -> bytes:
+        """A body behind a reference. Raises NotFoundError when the reference is stale."""
+
+    def attachment_stream(self, message_id: str, reference: str) -> AsyncIterator[bytes]:
+        """The same in blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    record: MailboxRecord
+    credential: bytes | None
+    client: Mailbox
+
+
+class Mailboxes:
+    """Registry records and open clients by mailbox id."""
+
+    def __init__(self, table: Table, open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]) -> None:
+        self._table = table
+        self._open = open_mailbox
+        self._opened: dict[str, _Opened] = {}
+        self._read_at = time.monotonic()
+        self._reading = asyncio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def follow(
+        cls, bootstrap: str, open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
+    ) -> AsyncIterator[Mailboxes]:
+        """The registry, read to its end and kept up to date while it is asked."""
+        async with Table.open(bootstrap, topics.MAILBOXES.name) as table:
+            yield cls(table, open_mailbox)
+
+    async def record(self, mailbox_id: str) -> MailboxRecord | None:
+        """The mailbox's record, at most REGISTRY_SECONDS old; None when there is no such mailbox."""
+        async with self._reading:
+            stale = time.monotonic() - self._read_at > REGISTRY_SECONDS
+            if stale or mailbox_id not in self._table.values:
+                await self._table.catch_up()
+                self._read_at = time.monotonic()
+        value = self._table.values.get(mailbox_id)
+        return MailboxRecord.decode(value) if value is not None else None
+
+    def client(self, record: MailboxRecord) -> Mailbox:
+        """The client of a mailbox. Raises ConfigurationError without usable credentials."""
+        credential = self._table.values.get(credential_key(record.mailbox_id))
+        opened = self._opened.get(record.mailbox_id)
+        if opened is None or (opened.record.address, opened.credential) != (record.address, credential):
+            opened = _Opened(record, credential, self._open(record, credential))
+            self._opened[record.mailbox_id] = opened
+        return opened.client

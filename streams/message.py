@@ -1,0 +1,262 @@
+"""One fetched message: its labels, its text, and every attachment through the ephemeral engine.
+
+``MessageExtractor.upsert`` is the fast lane: everything but OCR. ``read_part`` is the slow lane: one
+attachment again, this time to its end. Both end in registers; no bytes outlive the call.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TypeVar
+
+from connectors.errors import MailstreamError, NotFoundError
+from connectors.gmail.message import MailMessage
+from connectors.metrics import gmail_attachments_processed_counter, gmail_attachments_skipped_counter
+from schemas import mime
+from schemas.events import Deferred, MailboxRecord
+from schemas.outcomes import Outcome
+from schemas.registers import (
+    AttachmentContent,
+    ContentRegister,
+    LabelsRegister,
+    MessageContent,
+    PartReference,
+    Segment,
+    content_version,
+)
+from streams.documents import Documents
+from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.mailboxes import Mailbox
+
+Result = TypeVar("Result")
+
+# Larger bodies are streamed instead of being held as JSON, as base64 and as bytes at once.
+STREAMED_ABOVE_BYTES = 10 * 1024 * 1024
+# A transient failure is waited out in place for this long in all, then the event goes to mail.deferred.
+PATIENCE_SECONDS = 5.0
+HIDDEN_LABELS = frozenset({"SPAM", "TRASH"})
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMessage:
+    """A message and where it came from."""
+
+    mailbox: MailboxRecord
+    client: Mailbox
+    message: MailMessage
+
+
+class MessageExtractor:
+    """Turns fetched messages into registers."""
+
+    def __init__(self, engine: EphemeralAttachmentHandler, documents: Documents) -> None:
+        self._engine = engine
+        self._documents = documents
+
+    async def upsert(self, fetched: FetchedMessage) -> None:
+        """Send the message's labels, its content and its attachments', as far as they need no OCR.
+
+        Raises what the fetches raise; what was sent until then stays, and is sent again without harm.
+        """
+        message, mailbox = fetched.message, fetched.mailbox
+        # The labels go first: an index that knows a newer deletion then knows what to make of the rest.
+        await self._documents.send(
+            [
+                LabelsRegister(
+                    mailbox_id=mailbox.mailbox_id,
+                    message_id=message.message_id,
+                    epoch=mailbox.epoch,
+                    history_id=message.history_id,
+                    label_ids=message.label_ids,
+                )
+            ]
+        )
+        if HIDDEN_LABELS & set(message.label_ids) and not mailbox.include_spam_trash:
+            return
+        leaves = mime.attachments(message.root)
+        await self._documents.send([await self._message_register(fetched, leaves)])
+        for leaf in leaves:
+            await self._attachment(fetched, leaf, ocr=False)
+
+    async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
+        """Send the content of one attachment and of all that it holds, OCR included."""
+        for leaf in mime.attachments(fetched.message.root):
+            if leaf.path == part_path:
+                await self._attachment(fetched, leaf, ocr=True)
+
+    # --- the message's own document ------------------------------------------------------------------
+
+    async def _message_register(
+        self, fetched: FetchedMessage, leaves: Sequence[mime.Leaf]
+    ) -> ContentRegister:
+        message, root = fetched.message, fetched.message.root
+        texts = []
+        for leaf in mime.body_leaves(root):
+            body = leaf.part.body if leaf.part.body is not None else await self._fetch(fetched, leaf)
+            texts.append(await self._engine.extract_body(body, leaf.part.content_type, leaf.part.charset))
+        content = MessageContent(
+            thread_id=message.thread_id,
+            rfc_message_id=(root.header("Message-ID") or "").strip().strip("<>") or None,
+            subject=root.header("Subject") or "",
+            sender=root.header("From") or "",
+            to=_values(root, "To"),
+            cc=_values(root, "Cc"),
+            sent_at=message.received_at,
+            size_bytes=message.size_bytes,
+            text="\n\n".join(text for text in texts if text.strip()),
+            parts=tuple(
+                PartReference(
+                    part_path=leaf.path,
+                    filename=leaf.part.filename,
+                    content_type=leaf.part.content_type,
+                    size_bytes=leaf.part.size_bytes,
+                )
+                for leaf in leaves
+            ),
+        )
+        outcome = Outcome.TEXT if content.text else Outcome.EMPTY
+        return ContentRegister(
+            mailbox_id=fetched.mailbox.mailbox_id,
+            message_id=message.message_id,
+            version=content_version(fetched.mailbox.epoch, outcome, _digest(content)),
+            message=content,
+        )
+
+    # --- one attachment ------------------------------------------------------------------------------
+
+    async def _attachment(self, fetched: FetchedMessage, leaf: mime.Leaf, *, ocr: bool) -> None:
+        if not ocr and leaf.part.content_type.startswith("image/"):
+            # Nothing can be read from it in this lane, so it is not fetched in this lane either.
+            registers = [_pending(fetched, leaf)]
+        else:
+            result = await self._engine.process_attachment(
+                await self._payload(fetched, leaf),
+                leaf.part.content_type,
+                filename=leaf.part.filename,
+                declared_size_bytes=leaf.part.size_bytes,
+                ocr=ocr,
+            )
+            registers = [_register(fetched, leaf, item) for item in result.walk()]
+        await self._documents.send(registers)
+        contents = [register.attachment for register in registers if register.attachment is not None]
+        if any(content.outcome is Outcome.PENDING for content in contents):
+            await self._documents.defer(
+                Deferred(
+                    mailbox_id=fetched.mailbox.mailbox_id,
+                    message_id=fetched.message.message_id,
+                    epoch=fetched.mailbox.epoch,
+                    part_path=leaf.path,
+                    reason="ocr",
+                )
+            )
+        for content in contents:
+            if content.outcome is not Outcome.PENDING:
+                gmail_attachments_processed_counter.labels(outcome=content.outcome).inc()
+            if content.skipped_reason is not None:
+                gmail_attachments_skipped_counter.labels(reason=content.skipped_reason).inc()
+
+    async def _payload(self, fetched: FetchedMessage, leaf: mime.Leaf) -> bytes | AsyncIterator[bytes]:
+        if leaf.part.body is not None:
+            return leaf.part.body
+        if (leaf.part.size_bytes or 0) > STREAMED_ABOVE_BYTES:
+            return fetched.client.attachment_stream(fetched.message.message_id, leaf.part.reference or "")
+        return await self._fetch(fetched, leaf)
+
+    async def _fetch(self, fetched: FetchedMessage, leaf: mime.Leaf) -> bytes:
+        """A body that came as a reference; a stale reference is renewed by asking for the message again."""
+        client, message_id = fetched.client, fetched.message.message_id
+        try:
+            return await patiently(lambda: client.attachment(message_id, leaf.part.reference or ""))
+        except NotFoundError:
+            fresh = await patiently(lambda: client.message(message_id))
+            part = {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
+            return await patiently(lambda: client.attachment(message_id, part.reference or ""))
+
+
+def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult) -> ContentRegister:
+    metadata = result.metadata
+    return _content_register(
+        fetched,
+        _part_path(leaf, result),
+        AttachmentContent(
+            filename=metadata.filename,
+            content_type=metadata.content_type,
+            declared_content_type=metadata.declared_content_type,
+            size_bytes=metadata.size_bytes,
+            sha256=metadata.sha256,
+            outcome=result.outcome,
+            scan=result.scan,
+            skipped_reason=result.skipped_reason,
+            engines=result.engines,
+            seconds=metadata.seconds,
+            pages=metadata.pages,
+            author=metadata.author,
+            title=metadata.title,
+            created=metadata.created,
+            inline=leaf.part.disposition == "inline",
+            truncated=metadata.truncated,
+            segments=tuple(
+                Segment(text=segment.text, page=segment.page, label=segment.label)
+                for segment in result.segments
+            ),
+            children=tuple(_part_path(leaf, child) for child in result.children),
+        ),
+    )
+
+
+def _pending(fetched: FetchedMessage, leaf: mime.Leaf) -> ContentRegister:
+    part = leaf.part
+    return _content_register(
+        fetched,
+        leaf.path,
+        AttachmentContent(
+            filename=PurePath(part.filename).name if part.filename else None,
+            content_type=part.content_type,
+            declared_content_type=part.content_type,
+            size_bytes=part.size_bytes,
+            outcome=Outcome.PENDING,
+            inline=part.disposition == "inline",
+        ),
+    )
+
+
+def _content_register(fetched: FetchedMessage, part_path: str, content: AttachmentContent) -> ContentRegister:
+    return ContentRegister(
+        mailbox_id=fetched.mailbox.mailbox_id,
+        message_id=fetched.message.message_id,
+        part_path=part_path,
+        version=content_version(fetched.mailbox.epoch, content.outcome, _digest(content)),
+        attachment=content,
+    )
+
+
+def _part_path(leaf: mime.Leaf, result: AttachmentResult) -> str:
+    """The MIME position, then the ordinals inside the archive or the nested mail."""
+    return "/".join((leaf.path, *map(str, result.path)))
+
+
+def _values(root: mime.Part, name: str) -> tuple[str, ...]:
+    return tuple(value for key, value in root.headers if key.lower() == name.lower() and value.strip())
+
+
+def _digest(content: MessageContent | AttachmentContent) -> str:
+    # How long it took is no part of what was found.
+    stable = content.model_dump_json(exclude={"seconds"}, exclude_none=True)
+    return hashlib.sha256(stable.encode()).hexdigest()[:16]
+
+
+async def patiently(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Wait out a short transient failure; after PATIENCE_SECONDS in all the error is the caller's."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    wait_seconds = 0.25
+    while True:
+        try:
+            return await call()
+        except MailstreamError as error:
+            wait_seconds = max(wait_seconds * 2, error.retry_after_seconds or 0.0)
+            if not error.transient or time.monotonic() + wait_seconds > deadline:
+                raise
+        await asyncio.sleep(wait_seconds)
