@@ -157,11 +157,7 @@ class Table:
             yield table
 
     async def _assign(self) -> None:
-        await self._client._client.force_metadata_update()
-        partitions = self._client.partitions_for_topic(self._topic)
-        if not partitions:
-            raise ConfigurationError(f"topic {self._topic} does not exist: run `mailstream topics apply`")
-        assignment = [TopicPartition(self._topic, partition) for partition in partitions]
+        assignment = await _partitions(self._client, [self._topic])
         self._client.assign(assignment)
         await self._client.seek_to_beginning(*assignment)
 
@@ -236,21 +232,55 @@ async def apply_topics(bootstrap: str, topics: Iterable[Topic], replication: int
         return [topic.name for topic in missing]
 
 
-async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
-    """Records of ``topics`` that ``group`` has not committed yet; all of them where it committed none."""
-    async with _admin(bootstrap) as admin, consumer(bootstrap, enable_auto_commit=False) as client:
-        committed = await admin.list_consumer_group_offsets(group)
-        await client._client.force_metadata_update()
-        partitions = [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in client.partitions_for_topic(topic) or ()
-        ]
-        ends = await client.end_offsets(partitions)
-        starts = await client.beginning_offsets(partitions)
-    waiting = 0
-    for tp in partitions:
-        known = committed.get(tp)
-        start = known.offset if known is not None and known.offset >= 0 else starts[tp]
-        waiting += max(0, ends[tp] - start)
-    return waiting
+class LagMeter:
+    """How far consumer groups are behind."""
+
+    def __init__(self, admin: AIOKafkaAdminClient, client: AIOKafkaConsumer) -> None:
+        self._admin = admin
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str) -> AsyncIterator[LagMeter]:
+        """A meter with connections of its own."""
+        async with _admin(bootstrap) as admin, consumer(bootstrap, enable_auto_commit=False) as client:
+            yield cls(admin, client)
+
+    async def lag(self, group: str, topics: Sequence[str]) -> int:
+        """Records of ``topics`` that ``group`` has not committed; all that are there if it committed none.
+
+        In a compacted topic the offsets that compaction removed count too.
+        """
+        try:
+            committed = await self._admin.list_consumer_group_offsets(group)
+            partitions = await _partitions(self._client, topics)
+            ends = await self._client.end_offsets(partitions)
+            starts = await self._client.beginning_offsets(partitions)
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
+        waiting = 0
+        for tp in partitions:
+            known = committed.get(tp)
+            start = known.offset if known is not None and known.offset >= 0 else starts[tp]
+            waiting += max(0, ends[tp] - start)
+        return waiting
+
+    async def records(self, topic: str) -> int:
+        """Records that stand in a topic, those that compaction removed counted too."""
+        partitions = await _partitions(self._client, [topic])
+        ends = await self._client.end_offsets(partitions)
+        starts = await self._client.beginning_offsets(partitions)
+        return sum(ends[tp] - starts[tp] for tp in partitions)
+
+
+async def _partitions(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """The topics' partitions. Raises ConfigurationError when a topic does not exist."""
+    # aiokafka learns of the topics it is subscribed to; for the others it must be asked to look.
+    await client._client.force_metadata_update()
+    found = []
+    for topic in topics:
+        partitions = client.partitions_for_topic(topic)
+        if not partitions:
+            raise ConfigurationError(f"topic {topic} does not exist: run `mailstream topics apply`")
+        found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
+    return found

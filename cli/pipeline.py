@@ -1,0 +1,195 @@
+"""A whole deployment on this machine: an emulated Gmail and the four processes, over a given stack.
+
+The demo, the service tests, the kill tests and the benchmarks all run this one.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from cli.mailbox import register
+from cli.processes import end_processes
+from cli.settings import Settings
+from cli.status import Observer, Status
+from connectors.errors import MailstreamError
+from connectors.kafka import apply_topics
+from schemas.events import MailboxRecord
+from schemas.topics import with_partitions
+
+PROCESSES = {
+    "source": ["source"],
+    "extract": ["worker", "extract"],
+    "slow": ["worker", "slow"],
+    "index": ["worker", "index"],
+}
+START_SECONDS = 30.0
+POLL_SECONDS = 0.5
+LOG_LINES = 15
+
+
+class PipelineError(MailstreamError):
+    """A process of the pipeline did not start, or died on its own."""
+
+
+def mailbox_id_of(address: str) -> str:
+    """A mailbox id that is the same in every run, so that two runs give the same documents."""
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
+
+
+@dataclass
+class Pipeline:
+    """Servers by address, mail by file; ``directory`` takes logs and state. Used as a context."""
+
+    kafka_bootstrap: str
+    elasticsearch_url: str
+    mail_files: Sequence[Path]
+    directory: Path
+    encoder: str = "minilm"
+    quota: str = "off"
+    overrides: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.gmail: dict[str, Any] = {}
+        self.drop_directory = self.directory / "new-mail"
+        self._key = base64.b64encode(hashlib.sha256(b"a key for emulated mailboxes").digest()).decode()
+
+    def __enter__(self) -> Self:
+        self.drop_directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.gmail = self._start_emulator()
+            self.settings = self._settings()
+            asyncio.run(self._prepare())
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that every process of this pipeline gets."""
+        return {
+            "KAFKA_BOOTSTRAP": self.kafka_bootstrap,
+            "ELASTICSEARCH_URL": self.elasticsearch_url,
+            "GMAIL_API_ENDPOINT": self.gmail["url"],
+            "GMAIL_QUOTA_LIMITS": self.quota,
+            "CREDENTIALS_KEY": self._key,
+            "ENCODER": self.encoder,
+            "STATE_DIRECTORY": str(self.directory / "state"),
+            "SOURCE_POLL_SECONDS": "1",
+            "LOG_LEVEL": "warning",
+            **self.overrides,
+        }
+
+    def _settings(self) -> Settings:
+        return Settings.model_validate({name.lower(): value for name, value in self.environment.items()})
+
+    def _start_emulator(self) -> dict[str, Any]:
+        arguments = ["emulate", "gmail", "--json", "--quota", self.quota, "--drop", str(self.drop_directory)]
+        for path in self.mail_files:
+            arguments += ["--mbox", str(path)]
+        process = self._spawn("gmail", arguments, stdout=subprocess.PIPE)
+        assert process.stdout is not None, "the emulator prints where it listens"
+        line = process.stdout.readline()
+        if not line:
+            process.wait(START_SECONDS)
+            raise PipelineError(
+                self.log_tail("gmail").removeprefix("Error: ") or "the emulator did not start"
+            )
+        described: dict[str, Any] = json.loads(line)
+        return described
+
+    async def _prepare(self) -> None:
+        await apply_topics(self.kafka_bootstrap, with_partitions(self.settings.topic_partitions))
+        for mailbox in self.gmail["mailboxes"]:
+            credentials = {name: mailbox[name] for name in ("client_id", "client_secret", "refresh_token")}
+            record = MailboxRecord(
+                mailbox_id=mailbox_id_of(mailbox["address"]),
+                address=mailbox["address"],
+                include_spam_trash=True,
+            )
+            token = {"token_uri": f"{self.gmail['url']}/token", "type": "authorized_user", **credentials}
+            await register(self.settings, record, token)
+
+    def start(self, *names: str) -> None:
+        """Start the named processes, or all four. One that runs already is left alone."""
+        for name in names or PROCESSES:
+            if name not in self.processes or self.processes[name].poll() is not None:
+                self._spawn(name, PROCESSES[name])
+
+    def kill(self, name: str, sent: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process and wait until it is gone."""
+        process = self.processes[name]
+        process.send_signal(sent)
+        process.wait(START_SECONDS)
+
+    def stop(self) -> None:
+        """End everything that was started here."""
+        end_processes(list(self.processes.values()))
+
+    def _spawn(
+        self, name: str, arguments: Sequence[str], stdout: int | IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **(self.environment if self.gmail else {})}
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", *arguments],
+                env=environment,
+                stdout=stdout or log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end them in order
+            )
+        self.processes[name] = process
+        return process
+
+    def log_tail(self, name: str) -> str:
+        """The last lines that a process wrote."""
+        path = self.directory / f"{name}.log"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return "\n".join(lines[-LOG_LINES:])
+
+    def check(self) -> None:
+        """Raise PipelineError when a process has died on its own."""
+        for name, process in self.processes.items():
+            if process.poll() not in (None, 0):
+                raise PipelineError(
+                    f"{name} ended with {process.returncode}; its last words:\n{self.log_tail(name)}"
+                )
+
+    async def wait_until_settled(
+        self, observer: Observer, timeout_seconds: float, progress: Any = None
+    ) -> Status:
+        """Wait until everything that the mailboxes hold is in the index; ``progress`` is called with each
+        status on the way. Raises PipelineError when a process dies or time runs out."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            status = await observer.status()
+            if progress is not None:
+                progress(status)
+            if status.settled and status.mailboxes:
+                await observer.refresh()
+                return await observer.status()
+            self.check()
+            if time.monotonic() > deadline:
+                tails = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in self.processes)
+                raise PipelineError(f"not settled after {timeout_seconds:.0f} s: {status}\n{tails}")
+            await asyncio.sleep(POLL_SECONDS)

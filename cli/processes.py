@@ -1,0 +1,136 @@
+"""``mailstream source`` and ``mailstream worker``: the processes of a deployment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+
+from cli.running import gmail_mailboxes, run_until_signal, start_observing
+from cli.settings import Settings, settings
+from connectors.errors import MailstreamError
+
+# After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
+GRACE_SECONDS = 15.0
+RESTART_SECONDS = 1.0
+
+
+@click.command()
+def source() -> None:
+    """List and follow the mailboxes that this process is assigned.
+
+    Example: KAFKA_BOOTSTRAP=kafka:9092 mailstream source
+    """
+    from connectors.source import SourceConnector
+
+    config = settings()
+    start_observing(config)
+    mailboxes = gmail_mailboxes(config, config.gmail_source_share)
+    run_until_signal(
+        SourceConnector(config.kafka_bootstrap, mailboxes.open, config.source_poll_seconds).run()
+    )
+
+
+@click.group()
+def worker() -> None:
+    """Consume events: extract, slow (OCR and throttled work), index, or all of them.
+
+    Example: mailstream worker extract
+    """
+
+
+@worker.command()
+def extract() -> None:
+    """Turn changes into documents, everything but OCR."""
+    _run_faust("extract")
+
+
+@worker.command()
+def slow() -> None:
+    """Turn deferred work (OCR, throttled fetches) into documents."""
+    _run_faust("slow")
+
+
+@worker.command()
+def index() -> None:
+    """Write documents to Elasticsearch."""
+    _run_faust("index")
+
+
+@worker.command(name="all")
+def all_workers() -> None:
+    """Run the source and the three workers as processes of this one, restarting what dies."""
+    commands = {"source": ["source"], **{name: ["worker", name] for name in ("extract", "slow", "index")}}
+    children = {name: _start(arguments) for name, arguments in commands.items()}
+    stopping = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        while not stopping:
+            time.sleep(RESTART_SECONDS)
+            for name, child in children.items():
+                if child.poll() is not None and not stopping:
+                    click.echo(f"{name} ended with {child.returncode}, starting it again", err=True)
+                    children[name] = _start(commands[name])
+    finally:
+        end_processes(list(children.values()))
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=os.environ.copy())
+
+
+def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM to all, SIGKILL to those that are still there after the grace period."""
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for child in children:
+        try:
+            child.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _run_faust(name: str) -> None:
+    import faust
+
+    from streams import apps
+
+    config = settings()
+    start_observing(config)
+    app = {"extract": apps.extract_app, "slow": apps.slow_app, "index": apps.index_app}[name](
+        worker_config(config)
+    )
+    faust.Worker(app, loglevel=config.log_level).execute_from_commandline()
+
+
+def worker_config(config: Settings) -> Any:
+    """The workers' configuration out of the settings."""
+    from streams.apps import WorkerConfig
+
+    return WorkerConfig(
+        kafka_bootstrap=config.kafka_bootstrap,
+        elasticsearch_url=config.elasticsearch_url,
+        state_directory=config.state_directory,
+        open_mailbox=lambda record, credential: gmail_mailboxes(config, 1 - config.gmail_source_share).open(
+            record, credential
+        ),
+        open_engine=lambda: _engine(config),
+        encoder=config.encoder,
+        max_chunks=config.max_chunks_per_document,
+    )
+
+
+def _engine(config: Settings) -> Any:
+    raise MailstreamError("no engine yet")

@@ -1,0 +1,63 @@
+"""What the long-running commands share: logs, metrics, configuration, and how work ends on a signal."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from prometheus_client import start_http_server
+
+from cli.settings import Settings
+from connectors.errors import ConfigurationError
+from connectors.gmail.mailboxes import GmailMailboxes
+from connectors.gmail.quota import quota
+from connectors.vault import Vault
+
+
+def start_observing(settings: Settings) -> None:
+    """Logs to standard error, metrics to their port."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for noisy in ("aiokafka", "elastic_transport", "googleapiclient", "faust", "mode"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
+
+
+def vault(settings: Settings) -> Vault:
+    """The credentials' vault. Raises ConfigurationError without a key."""
+    key = settings.credentials_key.get_secret_value()
+    if not key:
+        raise ConfigurationError(
+            "CREDENTIALS_KEY is not set: make one with `mailstream mailbox new-key` and keep it safe"
+        )
+    return Vault(key)
+
+
+def gmail_mailboxes(settings: Settings, share: float) -> GmailMailboxes:
+    """How this process opens mailboxes; ``share`` is its part of each one's quota."""
+    limited = settings.gmail_quota_limits != "off"
+    limits = settings.gmail_quota_limits if limited else "new"
+    return GmailMailboxes(
+        vault(settings),
+        quota(settings.gmail_quota_costs, limits, share),
+        limited=limited,
+        endpoint=settings.gmail_api_endpoint,
+    )
+
+
+def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then."""
+
+    async def body() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(body())
