@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
-from email.policy import compat32
+from email.policy import Compat32, compat32
 from email.utils import collapse_rfc2231_value
 
 # Deeper trees than this are hostile: Gmail itself stops at 100 levels. What lies below is dropped.
@@ -116,9 +116,25 @@ def _has_text(part: Part) -> bool:
     return part.body is None or bool(part.body.strip())
 
 
+class _AsItStands(Compat32):
+    """Headers keep the bytes that are no ASCII (as surrogates), so that ``decode_words`` can read them."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return value
+
+
+_POLICY = _AsItStands()
+
+
 def parse(raw: bytes) -> Part:
     """The tree of a mail in RFC 5322 form. Never raises: a malformed mail becomes the tree that is there."""
-    return _convert(BytesParser(policy=compat32).parsebytes(raw), 0)
+    try:
+        return _convert(BytesParser(policy=_POLICY).parsebytes(raw), 0)
+    except RecursionError:
+        # Hundreds of nested levels: nobody's mail. Its headers and its text stay findable.
+        message = BytesParser(policy=_POLICY).parsebytes(raw, headersonly=True)
+        message.set_type("text/plain")
+        return _convert(message, 0)
 
 
 def _convert(message: Message, depth: int) -> Part:

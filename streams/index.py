@@ -16,7 +16,7 @@ from connectors.errors import ConflictError, MailstreamError, UnavailableError, 
 from connectors.kafka import Record
 from connectors.metrics import index_chunks_counter, index_conflicts_counter, index_documents_counter
 from schemas.events import now_milliseconds
-from schemas.identity import MESSAGE_PATH, document_id
+from schemas.identity import MESSAGE_PATH, document_id, message_key
 from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
@@ -204,7 +204,7 @@ def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
         "kind": "message",
         "mailbox_id": group.mailbox_id,
         "message_id": group.message_id,
-        "message_key": group.message_document,
+        "message_key": message_key(group.mailbox_id, group.message_id),
         "part_path": MESSAGE_PATH,
         "indexed_at": now_milliseconds(),
     }
@@ -227,7 +227,7 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
             "kind": "attachment",
             "mailbox_id": group.mailbox_id,
             "message_id": group.message_id,
-            "message_key": group.message_document,
+            "message_key": message_key(group.mailbox_id, group.message_id),
             "part_path": path,
             "indexed_at": now_milliseconds(),
         }

@@ -82,7 +82,7 @@ class GmailRateLimiter:
                 self._fill()
                 wait_seconds = max(self._paused_until - self._clock(), 0.0)
                 missing = min(units, self._capacity) - self._units
-                if missing > 0:
+                if missing > 1e-6:  # less is rounding, and waiting it out might never end
                     wait_seconds = max(wait_seconds, missing / self._units_per_second)
                 if wait_seconds <= 0:
                     break

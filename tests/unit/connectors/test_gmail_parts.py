@@ -1,0 +1,125 @@
+"""Small pieces of the Gmail connector: bodies in blocks, JSON to parts, the limiter, the vault."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.errors import ConfigurationError, GmailUnavailableError
+from connectors.gmail.base64_stream import AttachmentData
+from connectors.gmail.message import decode_base64url, from_json
+from connectors.gmail.quota import BURST_SHARE, GmailRateLimiter
+from connectors.vault import Vault, new_key
+from schemas import mime
+
+
+@given(st.binary(max_size=3000), st.integers(1, 97), st.booleans(), st.sampled_from(["=", "\\u003d"]))
+def test_a_body_comes_out_whole_however_it_is_cut(
+    payload: bytes, block_bytes: int, padded: bool, padding: str
+) -> None:
+    text = base64.urlsafe_b64encode(payload).decode()
+    text = text.replace("=", padding) if padded else text.rstrip("=")
+    answer = f'{{"size": {len(payload)}, "data": "{text}"}}'.encode()
+    data = AttachmentData()
+    got = b"".join(data.feed(answer[i : i + block_bytes]) for i in range(0, len(answer), block_bytes))
+    data.close()
+    assert got == payload
+
+
+@pytest.mark.parametrize("answer", [b'{"size": 9, "data": "QUJD', b'{"size": 9, "da', b""])
+def test_a_body_that_broke_off_is_an_error(answer: bytes) -> None:
+    data = AttachmentData()
+    with pytest.raises(GmailUnavailableError):
+        data.feed(answer)
+        data.close()
+
+
+def test_an_answer_without_data_is_an_empty_body() -> None:
+    data = AttachmentData()
+    assert data.feed(b'{"size": 0}') == b""
+    data.close()
+
+
+@pytest.mark.parametrize("text", ["QQ", "QQ==", "QUI", "_-8"])
+def test_base64url_is_read_with_and_without_padding(text: str) -> None:
+    assert decode_base64url(text)
+
+
+def test_a_nested_mail_is_one_leaf_and_html_alone_is_the_body() -> None:
+    message = from_json(
+        {
+            "id": "1",
+            "historyId": "77",
+            "labelIds": ["INBOX"],
+            "payload": {
+                "mimeType": "multipart/mixed",
+                "headers": [{"name": "Subject", "value": "s"}],
+                "parts": [
+                    {"mimeType": "text/html", "body": {"data": "PGI-aGk8L2I-", "size": 9}},
+                    {
+                        "mimeType": "message/rfc822",
+                        "filename": "",
+                        "body": {"attachmentId": "A", "size": 5},
+                        "parts": [{"mimeType": "application/pdf", "filename": "inner.pdf", "body": {}}],
+                    },
+                ],
+            },
+        }
+    )
+    assert message.history_id == 77
+    assert [(leaf.path, leaf.part.reference) for leaf in mime.attachments(message.root)] == [("2", "A")]
+    assert [leaf.part.body for leaf in mime.body_leaves(message.root)] == [b"<b>hi</b>"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_no_window_of_a_minute_holds_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("connectors.gmail.quota.asyncio.sleep", clock.sleep)
+    limiter = GmailRateLimiter(6_000, clock=clock)
+    spent: list[float] = []
+    while clock.now < 300:
+        await limiter.acquire(20)
+        spent.append(clock.now)
+    for start in spent:
+        assert 20 * sum(start <= at < start + 60 for at in spent) <= 6_000
+    assert 20 * len(spent) >= 0.95 * 6_000 * 5
+    assert spent[0] > 0, "the bucket starts empty"
+
+
+async def test_a_pause_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("connectors.gmail.quota.asyncio.sleep", clock.sleep)
+    limiter = GmailRateLimiter(6_000, clock=clock)
+    clock.now = 60.0
+    limiter.pause(30)
+    await limiter.acquire(1)
+    assert clock.now >= 90
+    assert BURST_SHARE < 0.05
+
+
+def test_credentials_open_for_their_own_mailbox_only() -> None:
+    vault = Vault(new_key())
+    sealed = vault.seal("box", {"refresh_token": "secret"})
+    assert b"secret" not in sealed.encode()
+    assert vault.open("box", sealed) == {"refresh_token": "secret"}
+    with pytest.raises(ConfigurationError):
+        vault.open("another", sealed)
+    with pytest.raises(ConfigurationError):
+        Vault(new_key()).open("box", sealed)
+
+
+@pytest.mark.parametrize("key", ["", "not base64!", "QUJD"])
+def test_a_key_that_is_none_is_refused_with_its_name(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="CREDENTIALS_KEY"):
+        Vault(key)

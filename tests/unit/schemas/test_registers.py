@@ -1,0 +1,124 @@
+"""The merge: any order, any repetition, the same state."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.outcomes import Outcome
+from schemas.registers import (
+    AnyRegister,
+    AttachmentContent,
+    ContentRegister,
+    DeletedRegister,
+    LabelRegister,
+    LabelsRegister,
+    MessageState,
+    content_version,
+    decode_register,
+)
+
+_OWNER = {"mailbox_id": "box", "message_id": "m1"}
+_epochs = st.integers(1, 2)
+_history = st.integers(1, 6)
+_labels = st.sampled_from(["INBOX", "SENT", "Label_1"])
+
+_registers: st.SearchStrategy[AnyRegister] = st.one_of(
+    st.builds(
+        lambda epoch, at, ids: LabelsRegister(
+            **_OWNER, epoch=epoch, history_id=at, label_ids=tuple(sorted(ids))
+        ),
+        _epochs,
+        _history,
+        st.sets(_labels),
+    ),
+    st.builds(
+        lambda epoch, at, label, present: LabelRegister(
+            **_OWNER, epoch=epoch, history_id=at, label_id=label, present=present
+        ),
+        _epochs,
+        _history,
+        _labels,
+        st.booleans(),
+    ),
+    st.builds(lambda epoch, at: DeletedRegister(**_OWNER, epoch=epoch, history_id=at), _epochs, _history),
+    st.builds(
+        lambda epoch, outcome, digest: ContentRegister(
+            **_OWNER,
+            part_path="2",
+            version=content_version(epoch, outcome, f"{outcome}{digest}"),  # covers the content
+            attachment=AttachmentContent(content_type="a/b", outcome=outcome),
+        ),
+        _epochs,
+        st.sampled_from(Outcome),
+        st.sampled_from("ab"),
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_registers, max_size=12), st.randoms(use_true_random=False))
+def test_order_and_repetition_do_not_matter(registers: list[AnyRegister], random: object) -> None:
+    shuffled = [*registers, *registers[: len(registers) // 2]]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    expected = MessageState().join(registers)
+    assert MessageState().join(shuffled) == expected
+    assert expected.join(registers) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_registers, max_size=8), st.lists(_registers, max_size=8))
+def test_merging_in_pieces_is_merging_at_once(left: list[AnyRegister], right: list[AnyRegister]) -> None:
+    assert MessageState().join(left).join(right) == MessageState().join([*left, *right])
+
+
+@given(_registers)
+def test_a_register_survives_the_wire(register: AnyRegister) -> None:
+    assert decode_register(register.key, register.encode()) == register
+
+
+def _labels_at(history_id: int, *label_ids: str) -> LabelsRegister:
+    return LabelsRegister(**_OWNER, epoch=1, history_id=history_id, label_ids=label_ids)
+
+
+def _change(history_id: int, label_id: str, *, present: bool) -> LabelRegister:
+    return LabelRegister(**_OWNER, epoch=1, history_id=history_id, label_id=label_id, present=present)
+
+
+def test_a_snapshot_outdates_older_changes_and_not_newer_ones() -> None:
+    state = MessageState().join(
+        [
+            _change(3, "Label_1", present=True),
+            _change(7, "STARRED", present=True),
+            _change(8, "INBOX", present=False),
+            _labels_at(5, "INBOX", "UNREAD"),
+        ]
+    )
+    assert state.label_ids == {"UNREAD", "STARRED"}
+
+
+def test_a_message_is_live_only_when_seen_after_its_deletion() -> None:
+    deleted = DeletedRegister(**_OWNER, epoch=1, history_id=5)
+    assert not MessageState().join([_labels_at(5), deleted]).live
+    assert MessageState().join([_labels_at(6), deleted]).live
+    newer_epoch = LabelsRegister(**_OWNER, epoch=2, history_id=1, label_ids=())
+    assert MessageState().join([newer_epoch, deleted]).live
+
+
+def test_a_pending_scan_gives_way_to_its_text() -> None:
+    def content(outcome: Outcome) -> ContentRegister:
+        return ContentRegister(
+            **_OWNER,
+            part_path="2",
+            version=content_version(1, outcome, "x"),
+            attachment=AttachmentContent(content_type="image/png", outcome=outcome),
+        )
+
+    state = MessageState().join([content(Outcome.TEXT), content(Outcome.PENDING)])
+    assert state.contents["2"].attachment is not None
+    assert state.contents["2"].attachment.outcome is Outcome.TEXT
+
+
+@pytest.mark.parametrize("key", ["abc/unheard", "abc", "abc/labels"])
+def test_a_key_that_names_no_register_of_the_value_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"register|key|validation"):
+        decode_register(key, _labels_at(1).encode())
