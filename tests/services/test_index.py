@@ -1,0 +1,273 @@
+"""The index worker's merge on a real Elasticsearch: any order of registers, the same documents."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from connectors.elasticsearch import Index
+from connectors.encoder import HashEncoder
+from connectors.kafka import Record
+from schemas import mapping, topics
+from schemas.identity import document_id
+from schemas.outcomes import Outcome
+from schemas.registers import (
+    AnyRegister,
+    AttachmentContent,
+    ContentRegister,
+    DeletedRegister,
+    LabelRegister,
+    LabelsRegister,
+    MessageContent,
+    PartReference,
+    Segment,
+    content_version,
+)
+from streams.index import Indexer
+
+
+class Letters:
+    """Stands for the dead letters: keeps what would be written."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[Record, BaseException]] = []
+
+    def succeeded(self) -> None:
+        return None
+
+    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
+        self.written.append((record, error))
+
+
+@pytest.fixture
+async def index(
+    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Index]:
+    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
+    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
+    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
+    async with Index.open(elasticsearch_url) as client:
+        await client.ensure()
+        yield client
+
+
+@pytest.fixture
+def letters() -> Letters:
+    return Letters()
+
+
+@pytest.fixture
+def indexer(index: Index, letters: Letters) -> Indexer:
+    return Indexer(index, HashEncoder(), letters, max_chunks=100)  # type: ignore[arg-type]
+
+
+def _records(registers: Sequence[AnyRegister]) -> list[Record]:
+    return [
+        Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
+        for offset, register in enumerate(registers)
+    ]
+
+
+def _owner(message_id: str = "m1") -> dict[str, str]:
+    return {"mailbox_id": "box", "message_id": message_id}
+
+
+def _message(message_id: str = "m1", text: str = "the harbour wall", epoch: int = 1) -> ContentRegister:
+    content = MessageContent(
+        thread_id="t1",
+        subject="Quay repairs",
+        sender="Anna <anna@example.com>",
+        to=("b@example.com",),
+        sent_at=1_700_000_000_000,
+        text=text,
+        parts=(PartReference(part_path="2", filename="plan.pdf", content_type="application/pdf"),),
+    )
+    return ContentRegister(
+        **_owner(message_id), version=content_version(epoch, Outcome.TEXT, text), message=content
+    )
+
+
+def _part(text: str = "", outcome: Outcome = Outcome.TEXT, message_id: str = "m1") -> ContentRegister:
+    content = AttachmentContent(
+        filename="plan.pdf",
+        content_type="application/pdf",
+        outcome=outcome,
+        segments=(Segment(text=text, page=3),) if text else (),
+    )
+    return ContentRegister(
+        **_owner(message_id),
+        part_path="2",
+        version=content_version(1, outcome, f"{outcome}{text}"),
+        attachment=content,
+    )
+
+
+def _labels(history_id: int, *label_ids: str, message_id: str = "m1") -> LabelsRegister:
+    return LabelsRegister(**_owner(message_id), epoch=1, history_id=history_id, label_ids=label_ids)
+
+
+def _label(history_id: int, label_id: str, *, present: bool) -> LabelRegister:
+    return LabelRegister(**_owner(), epoch=1, history_id=history_id, label_id=label_id, present=present)
+
+
+def _deleted(history_id: int) -> DeletedRegister:
+    return DeletedRegister(**_owner(), epoch=1, history_id=history_id)
+
+
+async def _documents(index: Index) -> dict[str, dict[str, Any]]:
+    ids = [document_id("box", "m1"), document_id("box", "m1", "2")]
+    stored = await index.read(ids, ["*"])
+    return {
+        document: {name: value for name, value in stored[document].source.items() if name != "indexed_at"}
+        for document in ids
+        if document in stored
+    }
+
+
+async def _vectors(index: Index, text: str) -> list[str]:
+    await index.refresh()
+    [vector] = HashEncoder().encode([text])
+    answer = await index.search(
+        {"knn": {"field": "chunks.vector", "query_vector": vector.tolist(), "k": 5, "num_candidates": 20}}
+    )
+    return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+
+async def test_a_message_and_its_attachment_become_documents(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane on page three")]))
+    message, part = (await _documents(index)).values()
+    assert (message["kind"], message["live"], message["label_ids"]) == ("message", True, ["INBOX"])
+    assert (part["kind"], part["live"], part["subject"]) == ("attachment", True, "Quay repairs")
+    assert part["label_ids"] == ["INBOX"]
+    assert part["chunks"][0]["page"] == 3
+
+
+async def test_any_order_in_any_batches_gives_the_same_documents(
+    index: Index, indexer: Indexer, letters: Letters
+) -> None:
+    registers = [
+        _labels(5, "INBOX", "UNREAD"),
+        _message(),
+        _part(outcome=Outcome.PENDING),
+        _part("crane"),
+        _label(4, "STARRED", present=True),
+        _label(7, "UNREAD", present=False),
+        _label(8, "Label_1", present=True),
+    ]
+    await indexer.handle(_records(registers))
+    expected = await _documents(index)
+    assert expected[document_id("box", "m1")]["label_ids"] == ["INBOX", "Label_1"]
+    seen = 0
+    for seed in range(8):
+        # Another message of the same contents: only the ids differ.
+        other = f"other-{seed}"
+        shuffled = [
+            register.model_copy(update={"message_id": other}) for register in [*registers, *registers[:3]]
+        ]
+        random.Random(seed).shuffle(shuffled)
+        for record in _records(shuffled):
+            await indexer.handle([record])
+        ids = [document_id("box", other), document_id("box", other, "2")]
+        stored = await index.read(ids, ["*"])
+        for mine, theirs in zip(ids, expected.values(), strict=True):
+            varying = {"indexed_at", "message_id", "message_key", "registers"}
+            got = {name: value for name, value in stored[mine].source.items() if name not in varying}
+            assert got == {name: value for name, value in theirs.items() if name not in varying}
+            seen += 1
+    assert seen == 16
+    assert not letters.written
+
+
+async def test_a_label_change_keeps_the_vectors(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    for number in range(20):
+        await indexer.handle(_records([_label(10 + number, "STARRED", present=number % 2 == 1)]))
+    assert document_id("box", "m1", "2") in await _vectors(index, "crane")
+    for document in (await _documents(index)).values():
+        assert document["label_ids"] == ["INBOX", "STARRED"]
+
+
+async def test_a_deletion_empties_the_message_and_its_parts(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(_records([_deleted(9)]))
+    for document in (await _documents(index)).values():
+        assert document["live"] is False
+        assert not {"text", "subject", "sender", "filename", "chunks"} & document.keys()
+
+
+async def test_a_late_attachment_of_a_deleted_message_stays_deleted(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(_records([_deleted(9)]))
+    await indexer.handle(_records([_part("crane"), _message()]))
+    assert all(document["live"] is False for document in (await _documents(index)).values())
+    assert document_id("box", "m1", "2") not in await _vectors(index, "crane")
+
+
+async def test_a_message_seen_after_its_deletion_comes_back(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(_records([_deleted(9)]))
+    await indexer.handle(_records([_labels(12, "INBOX"), _message(), _part("crane")]))
+    assert [document["live"] for document in (await _documents(index)).values()] == [True, True]
+    assert document_id("box", "m1", "2") in await _vectors(index, "crane")
+
+
+async def test_labels_that_come_first_wait_for_the_content(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_label(7, "STARRED", present=True)]))
+    [stub] = (await _documents(index)).values()
+    assert stub["live"] is False
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    [message] = (await _documents(index)).values()
+    assert (message["live"], message["label_ids"]) == (True, ["INBOX", "STARRED"])
+
+
+async def test_redelivery_writes_nothing(index: Index, indexer: Indexer) -> None:
+    records = _records([_labels(5, "INBOX"), _message(), _part("crane")])
+    await indexer.handle(records)
+    ids = [document_id("box", "m1"), document_id("box", "m1", "2")]
+    before = {document: stored.seq_no for document, stored in (await index.read(ids, ["live"])).items()}
+    await indexer.handle(records)
+    after = {document: stored.seq_no for document, stored in (await index.read(ids, ["live"])).items()}
+    assert before == after
+
+
+async def test_a_rejected_document_is_a_dead_letter_and_its_neighbours_stand(
+    index: Index, indexer: Indexer, letters: Letters
+) -> None:
+    bad = _message("bad")
+    assert bad.message is not None
+    bad = bad.model_copy(update={"message": bad.message.model_copy(update={"sent_at": 10**30})})
+    await indexer.handle(_records([_labels(5, message_id="bad"), bad, _labels(5, "INBOX"), _message()]))
+    assert [type(error).__name__ for _, error in letters.written] == ["RejectedDocumentError"]
+    assert letters.written[0][0].key == bad.key
+    assert (await _documents(index))[document_id("box", "m1")]["live"] is True
+
+
+async def test_bytes_that_are_no_register_are_a_dead_letter(indexer: Indexer, letters: Letters) -> None:
+    await indexer.handle([Record(topics.DOCUMENTS.name, 0, 7, "abc/labels", b"\xff{")])
+    assert [record.offset for record, _ in letters.written] == [7]
+
+
+async def test_a_write_that_lost_the_race_is_merged_again(
+    index: Index, indexer: Indexer, elasticsearch_url: str
+) -> None:
+    """Another worker relabels the message between our read and our write."""
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    async with Index.open(elasticsearch_url) as other_client:
+        other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
+        read, raced = index.read, 0
+
+        async def racing(ids: Sequence[str], fields: Sequence[str]) -> Any:
+            nonlocal raced
+            stored = await read(ids, fields)
+            if raced < 2:
+                raced += 1
+                await other.handle(_records([_label(20 + raced, f"Label_{raced}", present=True)]))
+            return stored
+
+        index.read = racing  # type: ignore[method-assign]
+        await indexer.handle(_records([_label(30, "STARRED", present=True)]))
+    assert raced == 2
+    index.read = read  # type: ignore[method-assign]
+    for document in (await _documents(index)).values():
+        assert document["label_ids"] == ["INBOX", "Label_1", "Label_2", "STARRED"]
