@@ -63,7 +63,7 @@ def _run(console: Console, directory: Path, mbox: Path | None, *, once: bool) ->
         mail = mbox
     with contextlib.ExitStack() as stack:
         with console.status("Starting Kafka and Elasticsearch (the first time, they are downloaded)"):
-            servers = stack.enter_context(start_stack(directory / "stack"))
+            servers = stack.enter_context(start_stack())
         console.print(f"Kafka {servers.kafka_bootstrap}, Elasticsearch {servers.elasticsearch_url}.")
         pipeline = stack.enter_context(
             Pipeline(servers.kafka_bootstrap, servers.elasticsearch_url, [mail], directory)
