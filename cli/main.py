@@ -8,18 +8,18 @@ import click
 
 from connectors.errors import MailstreamError
 
-# command name -> module; the attribute is the command's name with "_" for "-"
+# command name -> its module, and the first line of its help; the order is that of a message's path
 COMMANDS = {
-    "demo": "cli.demo",
-    "devstack": "cli.devstack",
-    "emulate": "cli.emulate",
-    "mailbox": "cli.mailbox",
-    "topics": "cli.topics",
-    "source": "cli.processes",
-    "worker": "cli.processes",
-    "status": "cli.status",
-    "search": "cli.search",
-    "extract": "cli.extract",
+    "demo": ("cli.demo", "Run everything here, then search."),
+    "devstack": ("cli.devstack", "Start and stop a real Kafka and a real Elasticsearch here."),
+    "emulate": ("cli.emulate", "Serve an emulated Gmail."),
+    "topics": ("cli.topics", "Create the topics."),
+    "mailbox": ("cli.mailbox", "Add, list and remove mailboxes."),
+    "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
+    "worker": ("cli.processes", "Consume events: extract, slow, index, or all of them."),
+    "status": ("cli.status", "Show how far every mailbox and every stage has come."),
+    "search": ("cli.search", "Find messages by words and by meaning."),
+    "extract": ("cli.extract", "Run the attachment engine on files."),
 }
 
 
@@ -32,11 +32,16 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short_help) for name, (_, short_help) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup)

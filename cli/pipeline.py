@@ -57,6 +57,7 @@ class Pipeline:
     directory: Path
     encoder: str = "minilm"
     quota: str = "off"
+    faults: Path | None = None
     overrides: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,6 +106,8 @@ class Pipeline:
 
     def _start_emulator(self) -> dict[str, Any]:
         arguments = ["emulate", "gmail", "--json", "--quota", self.quota, "--drop", str(self.drop_directory)]
+        if self.faults is not None:
+            arguments += ["--faults", str(self.faults)]
         for path in self.mail_files:
             arguments += ["--mbox", str(path)]
         process = self._spawn("gmail", arguments, stdout=subprocess.PIPE)

@@ -112,7 +112,9 @@ def _run_faust(name: str) -> None:
     app = {"extract": apps.extract_app, "slow": apps.slow_app, "index": apps.index_app}[name](
         worker_config(config)
     )
-    faust.Worker(app, loglevel=config.log_level).execute_from_commandline()
+    faust.Worker(
+        app, loglevel=config.log_level, quiet=True, override_logging=False, redirect_stdouts=False
+    ).execute_from_commandline()
 
 
 def worker_config(config: Settings) -> Any:
@@ -133,4 +135,6 @@ def worker_config(config: Settings) -> Any:
 
 
 def _engine(config: Settings) -> Any:
-    raise MailstreamError("no engine yet")
+    from streams.ephemeral import EphemeralAttachmentHandler
+
+    return EphemeralAttachmentHandler()

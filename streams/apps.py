@@ -49,7 +49,7 @@ class WorkerConfig:
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
-        return create_app(group, self.kafka_bootstrap, str(self.state_directory / group))
+        return create_app(group, self.kafka_bootstrap, self.state_directory / group)
 
 
 def extract_app(config: WorkerConfig) -> faust.App:

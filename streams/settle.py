@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -44,12 +45,13 @@ class SettlingConsumer(Consumer):
         return bool(super().ack(message))
 
 
-def create_app(name: str, bootstrap: str, data_directory: str) -> faust.App:
+def create_app(name: str, bootstrap: str, data_directory: Path) -> faust.App:
     """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group."""
+    data_directory.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         name,
         broker=f"kafka://{bootstrap}",
-        datadir=data_directory,
+        datadir=str(data_directory),
         store="memory://",
         key_serializer="raw",
         value_serializer="raw",

@@ -16,7 +16,7 @@ from streams.settle import create_app, settle_batches, settle_each
 
 
 def main(bootstrap: str, group: str, topic: str, directory: Path, form: str) -> None:
-    app = create_app(group, bootstrap, str(directory / "faust"))
+    app = create_app(group, bootstrap, directory / "faust")
     done, raised = directory / "done", directory / "raised"
 
     async def handle(record: Record) -> None:

@@ -1,0 +1,60 @@
+"""What all tests share: one stack of real servers a session, and names that nobody else uses."""
+
+import uuid
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from devstack.stack import Stack, start_stack
+
+# Elsewhere a test that asks for a server is in the wrong folder.
+FOLDERS_WITH_SERVERS = {"services", "kill", "contract"}
+_STACK = pytest.StashKey[Stack]()
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """A real Kafka and a real Elasticsearch. A stack that does not start fails the tests that need it."""
+    with start_stack() as servers:
+        pytestconfig.stash[_STACK] = servers
+        yield servers
+    del pytestconfig.stash[_STACK]
+
+
+@pytest.fixture
+def kafka_bootstrap(stack: Stack) -> str:
+    """Kafka's address."""
+    return stack.kafka_bootstrap
+
+
+@pytest.fixture
+def elasticsearch_url(stack: Stack) -> str:
+    """Elasticsearch's address."""
+    return stack.elasticsearch_url
+
+
+@pytest.fixture
+def unique_name() -> str:
+    """A name for the topics, groups and indexes of one test."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Unit tests start no servers: fail before anything is started."""
+    for item in items:
+        folders = set(item.path.relative_to(config.rootpath).parts)
+        if "stack" in getattr(item, "fixturenames", ()) and not folders & FOLDERS_WITH_SERVERS:
+            raise pytest.UsageError(f"{item.nodeid} needs servers: move it to one of {FOLDERS_WITH_SERVERS}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the servers said last where a test that uses them fails."""
+    report = yield
+    servers = item.config.stash.get(_STACK, None)
+    if report.failed and servers is not None and "stack" in getattr(item, "fixturenames", ()):
+        for name in ("kafka", "elasticsearch"):
+            report.sections.append((f"{name}'s log", servers.server(name).log_tail()))
+    return report

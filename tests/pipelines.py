@@ -1,0 +1,75 @@
+"""What the tests of the whole path share: a pipeline on a stack of its own, and what it left in the index."""
+
+import asyncio
+import email
+import mailbox
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+from cli.pipeline import Pipeline
+from cli.status import Observer, Status
+from connectors.elasticsearch import Index
+from devstack.stack import start_stack
+
+SETTLE_SECONDS = 240.0
+# What may differ between two runs over the same mail.
+VOLATILE = {"indexed_at", "seconds"}
+
+
+@contextmanager
+def pipeline(
+    mail: Path, directory: Path, faults: Path | None = None, encoder: str = "hash"
+) -> Iterator[Pipeline]:
+    """A pipeline over servers of its own: topics and index begin empty."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (
+        start_stack() as stack,
+        Pipeline(
+            stack.kafka_bootstrap, stack.elasticsearch_url, [mail], directory, encoder=encoder, faults=faults
+        ) as running,
+    ):
+        yield running
+
+
+@asynccontextmanager
+async def observed(running: Pipeline) -> AsyncIterator[Observer]:
+    async with Observer.open(running.settings) as observer:
+        yield observer
+
+
+def settle(running: Pipeline) -> Status:
+    """Wait until everything has arrived."""
+
+    async def wait() -> Status:
+        async with observed(running) as observer:
+            return await running.wait_until_settled(observer, SETTLE_SECONDS)
+
+    return asyncio.run(wait())
+
+
+def documents(running: Pipeline) -> dict[str, dict[str, Any]]:
+    """Every live document by id, without what may differ between two runs."""
+
+    async def read() -> dict[str, dict[str, Any]]:
+        async with Index.open(running.elasticsearch_url) as index:
+            return {
+                document.pop("_id"): {k: v for k, v in document.items() if k not in VOLATILE}
+                async for document in index.scan({"term": {"live": True}}, ["*"])
+            }
+
+    return asyncio.run(read())
+
+
+def attachments_in(path: Path) -> int:
+    """Attachments of an mbox by the project's definition, counted with Python's ``email`` alone."""
+    return sum(_attachments(email.message_from_bytes(mail.as_bytes())) for mail in mailbox.mbox(path))
+
+
+def _attachments(part: Message) -> int:
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        return sum(_attachments(child) for child in part.get_payload())  # type: ignore[arg-type,misc]
+    is_text = part.get_content_maintype() in ("text", "multipart")
+    return int(bool(part.get_filename()) or part.get_content_disposition() == "attachment" or not is_text)

@@ -1,0 +1,125 @@
+"""The whole path on real servers: every message and attachment of the sample mailbox, once, and found."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.pipeline import Pipeline, mailbox_id_of
+from cli.status import Status
+from connectors.elasticsearch import Index
+from connectors.encoder import Encoder, SentenceEncoder
+from connectors.kafka import read_all
+from devstack.sample.mailbox import DEMO_SEARCHES, SampleSummary, write_sample_mailbox
+from schemas import topics
+from schemas.outcomes import Outcome
+from schemas.registers import ContentRegister
+from search.retrieval import Mode, search
+from tests.pipelines import attachments_in, documents, pipeline, settle
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def mail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SampleSummary]:
+    path = tmp_path_factory.mktemp("mail") / "sample.mbox"
+    return path, write_sample_mailbox(path)
+
+
+@pytest.fixture(scope="module")
+def settled(
+    mail: tuple[Path, SampleSummary], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Pipeline, Status]]:
+    with pipeline(mail[0], tmp_path_factory.mktemp("run"), encoder="minilm") as running:
+        running.start()
+        yield running, settle(running)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return SentenceEncoder()
+
+
+def test_every_message_and_attachment_is_a_document(
+    mail: tuple[Path, SampleSummary], settled: tuple[Pipeline, Status]
+) -> None:
+    running, status = settled
+    found = documents(running).values()
+    top_level = [doc for doc in found if doc["kind"] == "attachment" and "/" not in doc["part_path"]]
+    assert status.messages == mail[1].messages == 101
+    assert len(top_level) == mail[1].attachments == attachments_in(mail[0])
+    nested = [doc for doc in found if "/" in doc["part_path"]]
+    assert nested, "the sample holds a zip and a forwarded mail"
+    assert status.documents == status.messages + len(top_level) + len(nested)
+    assert status.dead_letters == 0
+
+
+def test_every_attachment_has_one_final_outcome(settled: tuple[Pipeline, Status]) -> None:
+    attachments = [doc for doc in documents(settled[0]).values() if doc["kind"] == "attachment"]
+    outcomes = {doc["outcome"] for doc in attachments}
+    assert len(attachments) > 40
+    assert outcomes <= {outcome.value for outcome in Outcome} - {"pending"}
+    assert {"text", "encrypted", "empty", "container", "unsupported"} <= outcomes
+
+
+@pytest.mark.parametrize("asked", DEMO_SEARCHES, ids=lambda asked: asked.query)
+def test_the_demos_searches_find_what_they_promise(
+    settled: tuple[Pipeline, Status], encoder: Encoder, asked: object
+) -> None:
+    async def find() -> None:
+        async with Index.open(settled[0].elasticsearch_url) as index:
+            hits = await search(index, encoder, asked.query, mode=Mode(asked.mode), limit=3)  # type: ignore[attr-defined]
+        assert hits[0].subject == asked.expected_subject  # type: ignore[attr-defined]
+        assert hits[0].matches[0].where.startswith(asked.expected_where)  # type: ignore[attr-defined]
+
+    asyncio.run(find())
+
+
+def test_no_attachment_bytes_stand_in_kafka(settled: tuple[Pipeline, Status]) -> None:
+    records = asyncio.run(read_all(settled[0].kafka_bootstrap, topics.DOCUMENTS.name))
+    contents = [
+        ContentRegister.decode(value) for key, value in records if value is not None and "/content/" in key
+    ]
+    assert len(contents) > 100
+    for key, value in records:
+        assert value is not None, key
+        for mark in (b"%PDF-", b"JVBERi0", b"\\u0089PNG", b"iVBORw0KGgo", b"PK\\u0003\\u0004", b"UEsDBB"):
+            assert mark not in value
+
+
+def test_new_mail_is_found_within_seconds(settled: tuple[Pipeline, Status], tmp_path: Path) -> None:
+    running, before = settled
+    written = tmp_path / "new.eml"
+    written.write_bytes(
+        b"From: someone@example.com\nTo: helen.marsh@tidewell.example\nSubject: Zebra crossing\n"
+        b"Date: Mon, 01 Dec 2025 09:00:00 +0000\nMessage-ID: <zebra@example.com>\n\nquokka marmalade\n"
+    )
+    shutil.copy(written, running.drop_directory / "new.eml.part")
+    (running.drop_directory / "new.eml.part").rename(running.drop_directory / "new.eml")
+
+    async def appear() -> list[str]:
+        async with Index.open(running.elasticsearch_url) as index:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                hits = await search(index, None, "quokka marmalade", mode=Mode.KEYWORD, limit=3)
+                if hits:
+                    return [hit.subject for hit in hits]
+                await asyncio.sleep(0.2)
+        return []
+
+    assert asyncio.run(appear()) == ["Zebra crossing"]
+    assert before.messages == 101
+
+
+def test_logs_hold_no_subject_address_or_text(settled: tuple[Pipeline, Status]) -> None:
+    running, _ = settled
+    logs = "".join(
+        (running.directory / f"{name}.log").read_text() for name in ("source", "extract", "slow", "index")
+    )
+    for private in ("tidewell.example", "Corriemore", "Grey Heron", "demurrage"):
+        assert private not in logs
+    assert json.dumps(mailbox_id_of("x"))

@@ -1,0 +1,65 @@
+"""The house itself: names, the lock, the settings table, the delivery of libraries."""
+
+import re
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from cli.main import COMMANDS
+from cli.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("schemas", "connectors", "streams", "search", "devstack", "cli")
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_our_names_are_ours(package: str) -> None:
+    """The public index has other packages of these names; one of them would overwrite ours."""
+    assert packages_distributions()[package] == ["mailstream"]
+    assert not re.search(rf"^{package}==", LOCK, re.MULTILINE)
+
+
+def test_every_dependency_is_pinned_with_hashes_and_no_host_is_named() -> None:
+    pins = re.findall(r"^[a-z0-9_.-]+(?:\[[^\]]*\])?==[^ ]+", LOCK, re.MULTILINE)
+    assert len(pins) > 100
+    assert LOCK.count("--hash=sha256:") >= len(pins)
+    assert "://" not in LOCK
+    assert "--index-url" not in LOCK
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if hasattr(default, "get_secret_value"):
+            default = default.get_secret_value()
+        shown = str(default).replace(str(Path.home()), "~")
+        cell = f"`{shown}`" if default not in (None, "") else ""
+        rows.append(f"| `{name.upper()}` | {cell} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("<!-- settings -->\n")[2].partition("\n<!-- /settings -->")[0]
+    assert table == settings_table()
+
+
+def test_every_package_and_module_is_shipped() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == there
+
+
+def test_the_readme_knows_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        assert f"mailstream {command}" in readme or command == "emulate"
