@@ -1,133 +1,116 @@
 """``mailstream devstack``: Kafka and Elasticsearch on this machine, for as long as one wants them."""
 
-import contextlib
 import json
-import os
-import shutil
-import signal
-import tempfile
-import time
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
+from devstack import running
 from devstack.programs import DevstackError
-from devstack.stack import elasticsearch_ready, kafka_ready, start_processes
 
-STOP_SECONDS = 20.0
-_directory = click.option(
-    "--dir",
-    "directory",
-    type=click.Path(path_type=Path),
-    default=lambda: Path(tempfile.gettempdir()) / f"mailstream-devstack-{os.getuid()}",
-    show_default="one a user",
-    help="Where the servers keep their data; another one is another stack.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which stack is meant."""
+    command = click.option("--name", default="default", show_default=True, help="One of several stacks.")(
+        command
+    )
+    return click.option(
+        "--dir",
+        "directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=running.state_directory,
+        show_default="one a user",
+        help="Where stacks keep their state, data and logs.",
+    )(command)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except DevstackError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:  # a directory that cannot be written, say
+        raise click.ClickException(f"{error.strerror}: {error.filename}") from error
 
 
 @click.group()
 def devstack() -> None:
     """Start and stop a real Kafka and a real Elasticsearch here.
 
+    The variable STACK chooses how: maven (processes), testcontainers (containers), external (KAFKA_BOOTSTRAP
+    and ELASTICSEARCH_URL). Unset: external where both are set, else containers where an engine answers, else
+    maven.
+
     Example: mailstream devstack up
     """
 
 
 @devstack.command()
-@_directory
-@_json
-def up(directory: Path, as_json: bool) -> None:
-    """Start the servers and leave them running. Does nothing when they run already.
+@_which_stack
+@_json_option
+def up(directory: Path, name: str, as_json: bool) -> None:
+    """Start both servers and leave them running; does nothing when they run already.
+
+    Prints what a shell needs to use them. The first time, some 170 MB are downloaded.
 
     Example: eval "$(mailstream devstack up)"
     """
-    state = _state(directory)
-    if state is None or not _answers(state):
-        if state is not None:
-            _end(state)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True, mode=0o755)
-        try:
-            stack = start_processes(directory, detached=True)
-        except DevstackError as error:
-            raise click.ClickException(str(error)) from error
-        state = {
-            "kafka_bootstrap": stack.kafka_bootstrap,
-            "elasticsearch_url": stack.elasticsearch_url,
-            "pids": [server.pid for server in stack.servers.values()],
-        }
-        (directory / "state.json").write_text(json.dumps(state))
+    # standard output is for the shell or the program that reads it
+    console = Console(stderr=True)
+    waiting = console.status("Starting Kafka and Elasticsearch") if sys.stderr.isatty() else nullcontext()
+    with _one_line_errors(), waiting:
+        stack = running.up(name, directory)
     if as_json:
-        click.echo(json.dumps(state))
-    else:
-        click.echo(f"export KAFKA_BOOTSTRAP={state['kafka_bootstrap']}")
-        click.echo(f"export ELASTICSEARCH_URL={state['elasticsearch_url']}")
-
-
-@devstack.command()
-@_directory
-def down(directory: Path) -> None:
-    """Stop the servers and remove their data. Does nothing when none run.
-
-    Example: mailstream devstack down
-    """
-    state = _state(directory)
-    if state is None:
-        click.echo("nothing is running")
+        click.echo(json.dumps(stack.as_json()))
         return
-    _end(state)
-    shutil.rmtree(directory, ignore_errors=True)
-    click.echo("stopped")
+    click.echo(f"export KAFKA_BOOTSTRAP={stack.kafka_bootstrap}")
+    click.echo(f"export ELASTICSEARCH_URL={stack.elasticsearch_url}")
 
 
 @devstack.command()
-@_directory
-@_json
-def status(directory: Path, as_json: bool) -> None:
-    """Say whether the servers run, and where. Exit code 1 when they do not.
+@_which_stack
+@click.option("--remove", is_flag=True, help="Remove its data and logs, too.")
+@_json_option
+def down(directory: Path, name: str, remove: bool, as_json: bool) -> None:
+    """Stop both servers; their data stay for the next ``up``. Does nothing when none run.
+
+    Example: mailstream devstack down --remove
+    """
+    with _one_line_errors():
+        was_there = running.down(name, directory, remove=remove)
+    if as_json:
+        click.echo(json.dumps({"name": name, "stopped": was_there}))
+    else:
+        click.echo("stopped" if was_there else "nothing was running")
+
+
+@devstack.command()
+@_which_stack
+@_json_option
+def status(directory: Path, name: str, as_json: bool) -> None:
+    """Say whether both servers answer, and where. Exit code 1 when they do not.
 
     Example: mailstream devstack status --json
     """
-    state = _state(directory)
-    running = state is not None and _answers(state)
+    with _one_line_errors():
+        stack = running.status(name, directory)
     if as_json:
-        click.echo(json.dumps({"running": running, **(state or {})}))
-    elif state is not None and running:
-        click.echo(f"Kafka {state['kafka_bootstrap']}, Elasticsearch {state['elasticsearch_url']}")
+        click.echo(json.dumps(stack.as_json()))
+    elif stack.running:
+        click.echo(
+            f"Kafka {stack.kafka_bootstrap}, Elasticsearch {stack.elasticsearch_url} ({stack.provider})"
+        )
+        click.echo(f"logs and data: {stack.directory}")
     else:
-        click.echo("not running")
-    if not running:
+        click.echo("not running" if stack.provider is None else f"not running; its data: {stack.directory}")
+    if not stack.running:
         raise SystemExit(1)
-
-
-def _state(directory: Path) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = json.loads((directory / "state.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return state
-
-
-def _answers(state: dict[str, Any]) -> bool:
-    return kafka_ready(state["kafka_bootstrap"]) and elasticsearch_ready(state["elasticsearch_url"])
-
-
-def _end(state: dict[str, Any]) -> None:
-    """SIGTERM to each server's process group, SIGKILL to what is left of it."""
-    for sent, patience_seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 1.0)):
-        deadline = time.monotonic() + patience_seconds
-        for pid in state["pids"]:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, sent)
-        while any(_alive(pid) for pid in state["pids"]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True

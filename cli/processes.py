@@ -11,7 +11,6 @@ import click
 
 from cli.running import gmail_mailboxes, run_until_signal, start_observing
 from cli.settings import Settings, settings
-from connectors.errors import MailstreamError
 
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
@@ -128,13 +127,15 @@ def worker_config(config: Settings) -> Any:
         open_mailbox=lambda record, credential: gmail_mailboxes(config, 1 - config.gmail_source_share).open(
             record, credential
         ),
-        open_engine=lambda: _engine(config),
+        open_engine=lambda: engine(config),
         encoder=config.encoder,
         max_chunks=config.max_chunks_per_document,
     )
 
 
-def _engine(config: Settings) -> Any:
+def engine(config: Settings) -> Any:
+    """The ephemeral engine that the settings describe."""
     from streams.ephemeral import EphemeralAttachmentHandler
+    from streams.parser_pool import PoolConfig
 
-    return EphemeralAttachmentHandler()
+    return EphemeralAttachmentHandler(PoolConfig(config.ephemeral_directory, config.parser_processes))

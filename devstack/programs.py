@@ -1,4 +1,4 @@
-"""Programs of the system that we start: a JDK, Maven, tesseract. Each is looked for and asked, not assumed."""
+"""Programs of the system that we start: a JDK, Maven, tesseract. Each is looked for, not assumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 MINIMUM_JAVA = 21
 
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
-# Where Linux distributions, macOS and SDKMAN put their JDKs: a default ``java`` of 17 often has a newer one beside it.
+# Where Linux distributions, macOS and SDKMAN put their JDKs: a default ``java`` of 17 often has a newer one
+# beside it.
 _JDK_PATTERNS = (
     "/usr/lib/jvm/*",
     "/usr/lib64/jvm/*",

@@ -1,179 +1,253 @@
-"""A real Kafka and a real Elasticsearch for the demo, the tests and the benchmarks.
+"""A Kafka and an Elasticsearch to work with: ``with start_stack() as stack: ...``.
 
-Three providers. ``external``: the addresses stand in KAFKA_BOOTSTRAP and ELASTICSEARCH_URL.
-``testcontainers``: a container engine answers. ``maven``: processes on this machine. STACK names one;
-otherwise the first that applies is used.
+Three providers fulfil one contract (``tests/services/test_devstack.py``): ``maven`` runs the real servers as
+processes on this machine, ``testcontainers`` as containers, ``external`` takes those that somebody else runs.
+The environment variable ``STACK`` chooses; without it: the external ones where ``KAFKA_BOOTSTRAP`` and
+``ELASTICSEARCH_URL`` are both set, else containers where an engine answers, else Maven.
 """
 
-import asyncio
+from __future__ import annotations
+
 import contextlib
-import http.client
-import json
 import os
-import signal
-import socket
-import urllib.parse
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from aiokafka import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from devstack import containers, external, local
+from devstack.maven import cache_directory, install
+from devstack.programs import DevstackError, find_java_home
+from devstack.servers import PortTakenError, Server
 
-from devstack import containers, maven
-from devstack.programs import DevstackError
+PROVIDERS = ("maven", "testcontainers", "external")
+ServerName = Literal["kafka", "elasticsearch"]
 
-PROVIDERS = ("external", "testcontainers", "maven")
-# Two attempts may find the same free port; another one is found then.
-START_ATTEMPTS = 3
+# A chosen port is taken between the look and the start about once in thousands of starts.
+_PORT_ATTEMPTS = 5
 
 
 @dataclass
 class Stack:
-    """The servers' addresses; ``servers`` are ours to kill and start again, where we started processes."""
+    """Two servers that answer. On ``external`` ones everything but the addresses raises ``DevstackError``."""
 
     provider: str
     kafka_bootstrap: str
     elasticsearch_url: str
-    servers: dict[str, maven.Server] = field(default_factory=dict)
+    kafka: Server
+    elasticsearch: Server
+    cleanup: Callable[[], None] | None = None
 
-    def restart(self, name: str) -> None:
-        """Start a server again that was killed or stopped: same ports, same data."""
-        server = self.servers[name]
+    @property
+    def kafka_pid(self) -> int | None:
+        """The broker's process on this machine; None in a container, elsewhere, or when it does not run."""
+        return self.kafka.pid
+
+    @property
+    def elasticsearch_pid(self) -> int | None:
+        """The node's process on this machine; None in a container, elsewhere, or when it does not run."""
+        return self.elasticsearch.pid
+
+    def log_tail(self, server: ServerName, lines: int = 40) -> str:
+        """The last lines of a server's log."""
+        return self.server(server).log_tail(lines)
+
+    def stop(self) -> None:
+        """End both servers; a directory of our own making is removed. Safe to repeat."""
+        with contextlib.ExitStack() as steps:  # each step is taken, whatever the one before it raises
+            if self.cleanup is not None:
+                steps.callback(self.cleanup)
+            for server in (self.kafka, self.elasticsearch):
+                # what is thrown away need not be flushed first
+                steps.callback(server.kill if server.scratch else server.stop)
+
+    def restart_kafka(self) -> None:
+        """Stop the broker, if it runs, and start it on the same address and data; returns when it answers."""
+        self._restart(self.kafka)
+
+    def restart_elasticsearch(self) -> None:
+        """Stop the node, if it runs, and start it on the same address and data; returns when it answers."""
+        self._restart(self.elasticsearch)
+
+    def kill_kafka(self) -> None:
+        """SIGKILL the broker; ``restart_kafka`` brings it back."""
+        self.kafka.kill()
+
+    def kill_elasticsearch(self) -> None:
+        """SIGKILL the node; ``restart_elasticsearch`` brings it back."""
+        self.elasticsearch.kill()
+
+    @contextmanager
+    def paused(self, server: ServerName) -> Iterator[None]:
+        """Within the block the server holds its connections and answers nothing (SIGSTOP)."""
+        frozen = self.server(server)
+        frozen.pause()
+        try:
+            yield
+        finally:
+            frozen.resume()
+
+    def server(self, name: ServerName) -> Server:
+        """The server of this name."""
+        return {"kafka": self.kafka, "elasticsearch": self.elasticsearch}[name]
+
+    @staticmethod
+    def _restart(server: Server) -> None:
         server.stop()
         server.start()
         server.wait_until_ready()
 
-    def log_tail(self, name: str) -> str:
-        """The last lines that a server of ours has logged."""
-        return self.servers[name].log_tail() if name in self.servers else "(not our process)"
+
+@contextmanager
+def start_stack(directory: Path | None = None, provider: str | None = None) -> Iterator[Stack]:
+    """Servers for the length of the block; both answer when it begins.
+
+    ``directory`` takes logs and data (None: a temporary one, removed at the end). As root, Elasticsearch runs
+    as another user; where that one cannot enter ``directory``, its data lie in a temporary directory for the
+    run. However this process ends, SIGKILL included, its servers end within a second or so.
+
+    Raises ``DevstackError`` that says what to install or to set, or with a server's last log lines.
+    """
+    stack = open_stack(provider or choose_provider(), directory)
+    try:
+        yield stack
+    finally:
+        stack.stop()
 
 
-def choose_provider() -> str:
-    """The provider for this environment. Raises DevstackError when STACK names none."""
-    chosen = os.environ.get("STACK")
+def choose_provider(environment: Mapping[str, str] | None = None) -> str:
+    """Which provider serves, see the module. Raises ``DevstackError`` on a ``STACK`` that is none of them."""
+    values = os.environ if environment is None else environment
+    chosen = values.get("STACK")
     if chosen:
         if chosen not in PROVIDERS:
-            raise DevstackError(f"STACK={chosen} is none of {', '.join(PROVIDERS)}")
+            raise DevstackError(f"STACK={chosen} is not one of {', '.join(PROVIDERS)}")
         return chosen
-    if os.environ.get("KAFKA_BOOTSTRAP") and os.environ.get("ELASTICSEARCH_URL"):
+    if values.get("KAFKA_BOOTSTRAP") and values.get("ELASTICSEARCH_URL"):
         return "external"
-    return "testcontainers" if containers.engine_answers() else "maven"
+    return "maven" if containers.engine_problem() else "testcontainers"
 
 
-@contextlib.contextmanager
-def start_stack(provider: str | None = None) -> Iterator[Stack]:
-    """A stack that is ready, ended with the context. Raises DevstackError in a line that says what to do."""
-    provider = provider or choose_provider()
+def open_stack(
+    provider: str,
+    directory: Path | None = None,
+    *,
+    detached: bool = False,
+    known: Mapping[str, Any] | None = None,
+) -> Stack:
+    """Start a provider's servers and wait for both. ``detached`` ones outlive this process.
+
+    ``known`` holds the ``describe()`` of each server of an earlier start: its ports are kept, and what still
+    runs is left alone.
+    """
     if provider == "external":
-        yield _external()
-    elif provider == "testcontainers":
-        with containers.start() as (bootstrap, url):
-            yield Stack(provider, bootstrap, url)
-    else:
-        with maven.reachable_directory() as directory, _ended_by_signals():
-            stack = start_processes(directory, detached=False)
-            try:
-                yield stack
-            finally:
-                stop_processes(stack)
-
-
-def _external() -> Stack:
-    try:
-        bootstrap, url = os.environ["KAFKA_BOOTSTRAP"], os.environ["ELASTICSEARCH_URL"]
-    except KeyError as missing:
-        raise DevstackError(f"STACK=external needs {missing.args[0]}") from missing
-    for name, address, ready in (
-        ("Kafka", bootstrap, kafka_ready),
-        ("Elasticsearch", url, elasticsearch_ready),
-    ):
-        if not ready(address):
-            raise DevstackError(f"{name} does not answer at {address}")
-    return Stack("external", bootstrap, url)
-
-
-def start_processes(directory: Path, *, detached: bool) -> Stack:
-    """Both servers as processes, their data under ``directory``; ``detached`` ones outlive this process."""
-    for attempt in range(1, START_ATTEMPTS + 1):
-        kafka, bootstrap = maven.kafka_server(directory / f"kafka-{attempt}", kafka_ready, detached=detached)
-        elasticsearch, url = maven.elasticsearch_server(
-            directory / f"elasticsearch-{attempt}", elasticsearch_ready, detached=detached
-        )
-        stack = Stack("maven", bootstrap, url, {"kafka": kafka, "elasticsearch": elasticsearch})
+        return external_stack()
+    ports = {name: tuple(server["ports"]) for name, server in (known or {}).items()}
+    for attempt in range(1, _PORT_ATTEMPTS + 1):
+        if provider == "testcontainers":
+            stack = _container_stack(ports, known or {}, detached=detached)
+        elif provider == "maven":
+            stack = _maven_stack(directory, ports, detached=detached)
+        else:
+            raise DevstackError(f"the provider {provider} is not one of {', '.join(PROVIDERS)}")
         try:
-            for server in stack.servers.values():
-                server.start()
-            for server in stack.servers.values():
-                server.wait_until_ready()
-        except BaseException as error:
-            stop_processes(stack)
-            lost_a_port = isinstance(error, DevstackError) and "in use" in str(error).lower()
-            if not lost_a_port or attempt == START_ATTEMPTS:
+            # both are started before either is waited for: they boot side by side
+            stack.elasticsearch.start()
+            stack.kafka.start()
+            stack.kafka.wait_until_ready()
+            stack.elasticsearch.wait_until_ready()
+        except PortTakenError:
+            stack.stop()
+            if attempt == _PORT_ATTEMPTS:
                 raise
+            ports = {}
+        except BaseException:
+            stack.stop()
+            raise
         else:
             return stack
-    raise AssertionError("the last attempt returns or raises")
+    raise AssertionError("unreachable")
 
 
-def stop_processes(stack: Stack) -> None:
-    """End the stack's processes, both at once."""
-    for server in stack.servers.values():
-        server.signal(signal.SIGTERM)
-    for server in stack.servers.values():
-        server.stop()
+def external_stack(environment: Mapping[str, str] | None = None) -> Stack:
+    """The servers that the environment names. Raises ``DevstackError`` unless both answer."""
+    bootstrap, url = external.addresses(os.environ if environment is None else environment)
+    stack = Stack("external", bootstrap, url, external.kafka(bootstrap), external.elasticsearch(url))
+    stack.kafka.wait_until_ready()
+    stack.elasticsearch.wait_until_ready()
+    return stack
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the context like Ctrl-C does, so that no server stays behind."""
+def _maven_stack(directory: Path | None, ports: Mapping[str, tuple[int, ...]], *, detached: bool) -> Stack:
+    java_home = find_java_home()
+    distribution = install(cache_directory())
+    ours = directory is None
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="mailstream-stack-"))
+        directory.chmod(0o711)  # root's Elasticsearch is another user
+    directory = directory.resolve()
+    node_directory, node_ours = directory / "elasticsearch", ours
+    if os.geteuid() == 0 and not local.enterable_by_others(node_directory):
+        if detached:
+            raise DevstackError(
+                f"{directory} cannot be entered by the user nobody, as whom root's Elasticsearch runs:"
+                " choose a directory that others may enter"
+            )
+        node_directory, node_ours = local.directory_for_others(), True
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def remove() -> None:
+        for path, remove_it in ((node_directory, node_ours), (directory, ours)):
+            if remove_it:
+                shutil.rmtree(path, ignore_errors=True)
 
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: whoever is there handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        node = local.elasticsearch_server(
+            distribution,
+            java_home,
+            node_directory,
+            ports.get("elasticsearch"),
+            detached=detached,
+            scratch=node_ours,
+        )
+        broker = local.kafka_server(
+            distribution, java_home, directory / "kafka", ports.get("kafka"), detached=detached, scratch=ours
+        )
+    except BaseException:
+        remove()
+        raise
+    bootstrap, url = f"{local.HOST}:{broker.ports[0]}", f"http://{local.HOST}:{node.ports[0]}"
+    return Stack("maven", bootstrap, url, broker, node, remove)
 
 
-def kafka_ready(bootstrap: str) -> bool:
-    """Whether Kafka answers at that address."""
-    host, _, port = bootstrap.rpartition(":")
-    try:
-        # Cheaper than a client, and quiet while the broker is still coming up.
-        socket.create_connection((host, int(port)), timeout=3).close()
-    except (OSError, ValueError):
-        return False
-
-    async def ask() -> bool:
-        client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=3_000)
-        try:
-            await client.bootstrap()
-        except (KafkaError, OSError):
-            return False
-        finally:
-            await client.close()
-        return True
-
-    return asyncio.run(ask())
+def _container_stack(
+    ports: Mapping[str, tuple[int, ...]], known: Mapping[str, Any], *, detached: bool
+) -> Stack:
+    problem = containers.engine_problem()
+    if problem:
+        raise DevstackError(
+            f"no container engine answers ({problem}): start one, or use STACK=maven, which needs none"
+        )
+    host = containers.host()
+    (broker_port,) = ports.get("kafka") or local.free_ports(1)
+    (node_port,) = ports.get("elasticsearch") or local.free_ports(1)
+    broker = containers.kafka_server(host, broker_port, detached=detached)
+    node = containers.elasticsearch_server(host, node_port, detached=detached)
+    for name, server in (("kafka", broker), ("elasticsearch", node)):
+        if name in ports:  # the same start as before, so the same containers
+            server.adopt(known[name]["container"])
+    return container_stack(f"{host}:{broker_port}", f"http://{host}:{node_port}", broker, node)
 
 
-def elasticsearch_ready(url: str) -> bool:
-    """Whether Elasticsearch answers at that address and can take documents."""
-    address = urllib.parse.urlsplit(url)
-    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(address.hostname or "", address.port, timeout=3)
-    try:
-        connection.request("GET", "/_cluster/health")
-        answer = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    finally:
-        connection.close()
-    return answer.get("status") in {"green", "yellow"}
+def container_stack(
+    bootstrap: str, url: str, broker: containers.ContainerServer, node: containers.ContainerServer
+) -> Stack:
+    """Two containers as a stack, whose ``stop`` removes them with their data."""
+
+    def remove() -> None:
+        broker.remove()
+        node.remove()
+
+    return Stack("testcontainers", bootstrap, url, broker, node, remove)

@@ -1,0 +1,128 @@
+"""Faults on purpose: which request fails how, as a list that a test or a file gives.
+
+A fault is one JSON object::
+
+    {"kind": "rate_limit", "method": "messages.get", "count": 3, "probability": 0.5, "after": 10}
+
+``kind`` is one of ``FAULTS``; ``method`` limits it to one method (each kind has the methods it makes sense
+for); ``after`` lets that many requests pass first; ``count`` ends it (without it, it never ends);
+``probability`` (0-1) is drawn from a generator seeded with ``seed``, so that a run can be repeated.
+``status`` is the HTTP status of server_error and rate_limit; ``retry_after_seconds`` goes with rate_limit;
+``seconds`` is how long slow_body takes.
+"""
+
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# kind -> the methods it applies to; empty: all
+FAULTS: dict[str, frozenset[str]] = {
+    "expired_history": frozenset({"history.list"}),
+    "empty_history_page": frozenset({"history.list"}),
+    "stale_page_token": frozenset({"history.list", "messages.list"}),
+    "rate_limit": frozenset(),
+    "server_error": frozenset(),
+    "connection_reset": frozenset(),
+    "slow_body": frozenset(),
+    "gone_between_list_and_get": frozenset({"messages.get"}),
+    "failed_precondition": frozenset(),
+}
+STATUSES = {"rate_limit": (429, 403), "server_error": (500, 502, 503, 504)}
+
+
+class FaultError(ValueError):
+    """A fault that cannot be read. The message names the field."""
+
+
+@dataclass
+class Fault:
+    """One fault and how often it has struck. See the module's description for the fields."""
+
+    kind: str
+    method: str | None = None
+    count: int | None = None
+    probability: float = 1.0
+    after: int = 0
+    seed: int = 0
+    status: int | None = None
+    retry_after_seconds: int | None = None
+    seconds: float = 1.0
+    struck: int = field(default=0, init=False)
+    _seen: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in FAULTS:
+            raise FaultError(f"kind: {self.kind!r} is none of {', '.join(FAULTS)}")
+        if not 0 <= self.probability <= 1:
+            raise FaultError(f"probability: {self.probability} is not between 0 and 1")
+        allowed = STATUSES.get(self.kind, ())
+        if self.status is not None and self.status not in allowed:
+            raise FaultError(f"status: {self.status} is not possible with {self.kind}")
+        self._draws = random.Random(self.seed)
+
+    def strikes(self, method: str) -> bool:
+        """Whether this request is hit; counts it if so."""
+        methods = FAULTS[self.kind]
+        if (methods and method not in methods) or self.method not in (None, method):
+            return False
+        self._seen += 1
+        if self._seen <= self.after or (self.count is not None and self.struck >= self.count):
+            return False
+        if self._draws.random() >= self.probability:
+            return False
+        self.struck += 1
+        return True
+
+    def http_status(self) -> int:
+        """The status to answer with."""
+        return self.status or STATUSES[self.kind][0]
+
+
+class FaultPlan:
+    """The faults in force. At most one fault of a kind hits a request."""
+
+    def __init__(self, faults: list[Fault] | None = None) -> None:
+        self.faults = faults or []
+
+    def strike(self, kind: str, method: str) -> Fault | None:
+        """The fault of that kind that hits this request, if any."""
+        return next((fault for fault in self.faults if fault.kind == kind and fault.strikes(method)), None)
+
+    def struck(self) -> dict[str, int]:
+        """How often each kind has hit."""
+        counts: Counter[str] = Counter()
+        for fault in self.faults:
+            counts[fault.kind] += fault.struck
+        return dict(counts)
+
+
+def parse_faults(described: Any) -> list[Fault]:
+    """Faults from their JSON. Raises FaultError."""
+    if not isinstance(described, list):
+        raise FaultError("faults must be a JSON list of objects")
+    faults = []
+    for number, entry in enumerate(described, start=1):
+        if not isinstance(entry, dict):
+            raise FaultError(f"fault {number}: not an object")
+        try:
+            faults.append(Fault(**entry))
+        except TypeError as error:
+            raise FaultError(f"fault {number}: {str(error).partition('__init__() ')[2] or error}") from None
+        except FaultError as error:
+            raise FaultError(f"fault {number}: {error}") from None
+    return faults
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Faults from a file. Raises FaultError when it is missing, no JSON, or describes no faults."""
+    try:
+        return parse_faults(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise FaultError(f"{path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise FaultError(f"{path}: no JSON: {error}") from error
+    except FaultError as error:
+        raise FaultError(f"{path}: {error}") from error

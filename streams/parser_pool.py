@@ -1,0 +1,252 @@
+"""Every parser runs in a disposable process: a hang, a crash, a balloon cost one attachment its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from connectors.errors import MailstreamError
+from streams.extractors.limits import MEBIBYTE, Limits
+
+log = logging.getLogger(__name__)
+
+_LENGTH = struct.Struct("!I")
+MAX_RECORD_BYTES = 128 * MEBIBYTE
+# Importing every parser takes seconds, on a busy machine many.
+START_SECONDS = 120.0
+SWEPT_AFTER_SECONDS = 30.0
+
+
+class ParserDiedError(MailstreamError):
+    """The parser process ended in the middle of a document: a crash, or out of memory."""
+
+
+class ParserTimedOutError(MailstreamError):
+    """The parser process did not finish in time and was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """``directory`` must be in memory (tmpfs). Memory is what a parser may use beyond its imports."""
+
+    directory: Path
+    processes: int = 2
+    memory_bytes: int = 1_536 * MEBIBYTE
+    cpu_seconds: int = 1_000
+    file_bytes: int = 256 * MEBIBYTE
+    jobs_per_process: int = 200  # parsers leak
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A document to extract; ``seconds`` from one sign of progress to the next, ``total_seconds`` in all."""
+
+    content_type: str | None
+    filename: str | None
+    charset: str | None
+    ocr: bool
+    limits: Limits
+    seconds: float
+    total_seconds: float
+
+
+class _Parser:
+    """One parser process, as seen from the pool."""
+
+    def __init__(self, connection: socket.socket, pid: int, protections: list[str]) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.protections = protections
+        self.jobs = 0
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+        self.connection.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+class ParserPool:
+    """A few parser processes, forked from one that has imported everything. Used as an async context."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._config = config
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._forking = asyncio.Lock()
+        self._slots = asyncio.Semaphore(config.processes)
+        self._idle: list[_Parser] = []
+        self._busy: set[_Parser] = set()
+        self.protections: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        sweep(self._config.directory)
+        parser = await self._fork()
+        self.protections = parser.protections
+        self._idle.append(parser)
+        log.info("parser protections: %s", ", ".join(self.protections))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for parser in (*self._idle, *self._busy):
+            parser.kill()
+        self._end_nursery()
+
+    async def run(self, job: Job, payload: int) -> AsyncIterator[dict[str, Any]]:
+        """Extract the file behind the descriptor ``payload``; gives the extractors' records as they come.
+
+        Raises ParserTimedOutError or ParserDiedError; what was given until then is good.
+        """
+        async with self._slots:
+            parser = self._idle.pop() if self._idle else await self._fork()
+            self._busy.add(parser)
+            healthy = False
+            try:
+                header = {
+                    "content_type": job.content_type,
+                    "filename": job.filename,
+                    "charset": job.charset,
+                    "ocr": job.ocr,
+                    "limits": asdict(job.limits),
+                }
+                await _send_job(parser, header, payload)
+                started = time.monotonic()
+                while True:
+                    left_seconds = job.total_seconds - (time.monotonic() - started)
+                    record = await self._receive(parser, min(job.seconds, left_seconds))
+                    if record["type"] == "done":
+                        break
+                    yield record
+                healthy = True
+            finally:
+                self._busy.discard(parser)
+                parser.jobs += 1
+                if healthy and parser.jobs < self._config.jobs_per_process:
+                    self._idle.append(parser)
+                else:
+                    parser.kill()
+
+    async def _receive(self, parser: _Parser, seconds: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await _record(parser.connection)
+        except TimeoutError as error:
+            raise ParserTimedOutError("a parser took too long") from error
+        except (EOFError, OSError, ValueError) as error:
+            raise ParserDiedError("a parser died") from error
+
+    async def _fork(self) -> _Parser:
+        async with self._forking:
+            if self._nursery is None or self._nursery.poll() is not None:
+                self._start_nursery()
+            assert self._control is not None, "a nursery has a control socket"
+            loop = asyncio.get_running_loop()
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await loop.sock_sendall(self._control, b".")
+                    connection = await loop.run_in_executor(None, _receive_socket, self._control.fileno())
+                    ready = await _record(connection)
+            except (TimeoutError, EOFError, OSError) as error:
+                self._end_nursery()
+                raise ParserDiedError("the parser nursery does not start") from error
+            return _Parser(connection, ready["pid"], ready["protections"])
+
+    def _start_nursery(self) -> None:
+        self._end_nursery()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        config = self._config
+        with theirs:
+            self._nursery = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "streams.parser_process", str(theirs.fileno())),
+                    *(str(config.directory), str(config.memory_bytes)),
+                    *(str(config.cpu_seconds), str(config.file_bytes)),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._control = ours
+
+    def _end_nursery(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._nursery is not None:
+            self._nursery.kill()
+            self._nursery.wait()
+            self._nursery = None
+
+
+async def _send_job(parser: _Parser, header: dict[str, Any], payload: int) -> None:
+    try:
+        # A header is a few hundred bytes: it fits the socket's buffer, so this does not block.
+        socket.send_fds(parser.connection, [json.dumps(header).encode()], [payload])
+    except OSError as error:
+        raise ParserDiedError("a parser died between two documents") from error
+
+
+def _receive_socket(control: int) -> socket.socket:
+    """The descriptor that the nursery sends for a new process. Blocks: called in a thread."""
+    with socket.socket(fileno=os.dup(control)) as blocking:
+        blocking.setblocking(True)
+        blocking.settimeout(START_SECONDS)
+        data, descriptors, _, _ = socket.recv_fds(blocking, 1, 1)
+    if not data or not descriptors:
+        raise EOFError
+    connection = socket.socket(fileno=descriptors[0])
+    connection.setblocking(False)
+    return connection
+
+
+async def _record(connection: socket.socket) -> dict[str, Any]:
+    [length] = _LENGTH.unpack(await _exactly(connection, _LENGTH.size))
+    if length > MAX_RECORD_BYTES:
+        raise ValueError("a record larger than any text")
+    record: dict[str, Any] = json.loads(await _exactly(connection, length))
+    return record
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < size:
+        block = await loop.sock_recv(connection, size - len(data))
+        if not block:
+            raise EOFError
+        data += block
+    return bytes(data)
+
+
+def sweep(directory: Path, older_than_seconds: float = SWEPT_AFTER_SECONDS) -> int:
+    """Make the directory ours alone, and remove what a dead process left in it; returns how much that was."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    removed = 0
+    deadline = time.time() - older_than_seconds
+    for path in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            if path.lstat().st_mtime < deadline:
+                path.unlink()
+                removed += 1
+    return removed
