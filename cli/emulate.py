@@ -81,7 +81,7 @@ def gmail(
         faults = read_faults(faults_file) if faults_file else []
         mail = _mail(paths, addresses)
         asyncio.run(_serve(mail, quota, faults, port, drop, as_json=as_json))
-    except (MailFileError, FaultError, EmulatorError) as error:
+    except (MailFileError, FaultError, EmulatorError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,6 +1,7 @@
 """The ``mailstream`` command. Its groups are imported when they are asked for: help must not load a model."""
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -58,6 +59,8 @@ def mailstream(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    # The Kafka client warns of every retry; what it cannot mend, it raises.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     debug = "--debug" in (arguments if arguments is not None else sys.argv[1:])
     try:
         return mailstream.main(arguments, standalone_mode=True)

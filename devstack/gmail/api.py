@@ -1,9 +1,7 @@
 """What each method of the Gmail API answers, apart from who may ask and how often."""
 
 from collections.abc import Callable
-from typing import Any
-
-from multidict import MultiMapping
+from typing import TYPE_CHECKING, Any
 
 from devstack.gmail.errors import invalid_argument, not_found
 from devstack.gmail.faults import FaultPlan
@@ -15,6 +13,9 @@ from devstack.gmail.pubsub import PubSub
 from devstack.gmail.query import Query, shows_spam_and_trash
 from devstack.gmail.store import HISTORY_FIELDS, Mailbox
 
+if TYPE_CHECKING:
+    from multidict import MultiMapping
+
 Json = dict[str, Any]
 FORMATS = {"minimal", "full", "raw", "metadata"}
 _HEX_DIGITS = set("0123456789abcdef")
@@ -24,7 +25,7 @@ class Call:
     """One request: whose mailbox, which parameters, which body."""
 
     def __init__(
-        self, mailbox: Mailbox, grant: Grant, path: dict[str, str], query: MultiMapping[str], body: Json
+        self, mailbox: Mailbox, grant: Grant, path: dict[str, str], query: "MultiMapping[str]", body: Json
     ) -> None:
         self.mailbox = mailbox
         self.grant = grant

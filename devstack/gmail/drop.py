@@ -23,6 +23,10 @@ class DropFolder:
         self._seen: dict[Path, tuple[int, int]] = {}
         self._taken: dict[Path, tuple[int, int]] = {}
 
+    def create(self) -> None:
+        """Make the folder if it is missing. Raises OSError."""
+        self._path.mkdir(parents=True, exist_ok=True)
+
     def scan(self) -> int:
         """Look once; returns how many messages came in."""
         added = 0
@@ -49,7 +53,6 @@ class DropFolder:
 
     async def watch(self) -> None:
         """Scan until cancelled."""
-        self._path.mkdir(parents=True, exist_ok=True)
         while True:
             self.scan()
             await asyncio.sleep(SCAN_SECONDS)

@@ -10,7 +10,7 @@ from devstack.gmail.payload import MimePart, base64url, metadata_json, parse_mai
 
 # How many later gets of the same message an attachmentId survives.
 ATTACHMENT_ID_GETS = 16
-PARSED_MAILS = 8  # kept, so that the attachments of a message do not parse it once each
+PARSED_MAILS = 4  # kept, so that the attachments of a message do not parse it once each
 
 
 @dataclass

@@ -81,6 +81,8 @@ class GmailEmulator:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        if self._drop is not None:
+            self._drop.create()
         runner = web.AppRunner(
             make_application(self), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
         )
@@ -126,7 +128,7 @@ class GmailEmulator:
         def run() -> None:
             try:
                 asyncio.run(serve())
-            except EmulatorError as error:
+            except (EmulatorError, OSError) as error:
                 failure.append(error)
             finally:
                 ready.set()

@@ -1,4 +1,4 @@
-"""``mailstream emulate gmail``: what it prints, how it fails, how it ends; and the folder to drop mail into."""
+"""``mailstream emulate gmail``: what it prints, how it fails, how it ends; and the drop folder."""
 
 import json
 import signal
