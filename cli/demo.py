@@ -96,7 +96,7 @@ async def _observe(
         encoder = await loading
         if sample:
             await _three_searches(console, index, encoder)
-        _what_next(console, pipeline, servers)
+        _what_next(console, servers, once=once)
         if not once:
             await _stay(console, pipeline, observer, index, status)
         return {
@@ -140,18 +140,20 @@ def _progress(console: Console) -> Iterator[Callable[[Status], None]]:
 
 async def _three_searches(console: Console, index: Index, encoder: Encoder) -> None:
     for asked in DEMO_SEARCHES:
-        console.rule(f"“{asked.query}” — {asked.why}", align="left")
+        console.print(f"[bold cyan]“{asked.query}”[/]  {asked.mode}: {asked.why}")
         hits = await retrieve(index, encoder, asked.query, mode=Mode(asked.mode), limit=2)
         for hit in hits:
             show(console, hit)
 
 
-def _what_next(console: Console, pipeline: Pipeline, servers: Stack) -> None:
+def _what_next(console: Console, servers: Stack, *, once: bool) -> None:
     console.print("Where to look next:")
-    console.print(f'  ELASTICSEARCH_URL={servers.elasticsearch_url} mailstream search "your words"')
-    console.print(
-        "  README.md: the topics that other teams subscribe to; ARCHITECTURE.md: the path of a message"
-    )
+    if once:
+        console.print("  make demo DEMO_ARGS=: the same, and it stays up for your own searches and new mail")
+    else:
+        console.print(f'  ELASTICSEARCH_URL={servers.elasticsearch_url} mailstream search "your words"')
+    console.print("  mailstream demo --mbox FILE: your own mail (a Google Takeout file)")
+    console.print("  README.md: the topics for other teams; ARCHITECTURE.md: the path of a message")
 
 
 async def _stay(

@@ -102,18 +102,11 @@ def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _run_faust(name: str) -> None:
-    import faust
-
-    from streams import apps
+    from streams.apps import run_worker
 
     config = settings()
     start_observing(config)
-    app = {"extract": apps.extract_app, "slow": apps.slow_app, "index": apps.index_app}[name](
-        worker_config(config)
-    )
-    faust.Worker(
-        app, loglevel=config.log_level, quiet=True, override_logging=False, redirect_stdouts=False
-    ).execute_from_commandline()
+    run_worker(name, worker_config(config), config.log_level)
 
 
 def worker_config(config: Settings) -> Any:

@@ -9,14 +9,16 @@ A message/rfc822 part is a leaf here: what it contains gets paths of its own, be
 
 import base64
 import binascii
+import io
 import quopri
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.generator import BytesGenerator
 from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
-from email.policy import Compat32, compat32
+from email.policy import Compat32
 from email.utils import collapse_rfc2231_value
 
 # Deeper trees than this are hostile: Gmail itself stops at 100 levels. What lies below is dropped.
@@ -117,22 +119,32 @@ def _has_text(part: Part) -> bool:
 
 
 class _AsItStands(Compat32):
-    """Headers keep the bytes that are no ASCII (as surrogates), so that ``decode_words`` can read them."""
+    """Headers keep their folds, and their bytes that are no ASCII (as surrogates); written back, a mail is
+    what it was, byte for byte: a nested mail has one hash, whoever took it out."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, _, value = sourcelines[0].partition(":")
+        return name, (value + "".join(sourcelines[1:])).rstrip("\r\n")
 
     def header_fetch_parse(self, name: str, value: str) -> str:
-        return value
+        return value.strip()
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        return f"{name}:{value}{self.linesep}".encode("utf-8", "surrogateescape")
 
 
 _POLICY = _AsItStands()
+_LINE_END_BYTES = 1000  # RFC 5322's longest line; how one ends is how all do
 
 
 def parse(raw: bytes) -> Part:
     """The tree of a mail in RFC 5322 form. Never raises: a malformed mail becomes the tree that is there."""
+    policy = _POLICY.clone(linesep="\r\n" if b"\r\n" in raw[:_LINE_END_BYTES] else "\n")
     try:
-        return _convert(BytesParser(policy=_POLICY).parsebytes(raw), 0)
+        return _convert(BytesParser(policy=policy).parsebytes(raw), 0)
     except RecursionError:
         # Hundreds of nested levels: nobody's mail. Its headers and its text stay findable.
-        message = BytesParser(policy=_POLICY).parsebytes(raw, headersonly=True)
+        message = BytesParser(policy=policy).parsebytes(raw, headersonly=True)
         message.set_type("text/plain")
         return _convert(message, 0)
 
@@ -165,7 +177,12 @@ def _messages(message: Message) -> Iterator[Message]:
 def nested_bytes(message: Message) -> bytes:
     """The bytes of a message/* part that the parser has already opened, undoing a transfer encoding that
     the standard forbids there and some programs use all the same."""
-    inner = b"\n".join(child.as_bytes(policy=compat32) for child in _messages(message))
+    written = io.BytesIO()
+    for number, child in enumerate(_messages(message)):
+        if number:
+            written.write(message.policy.linesep.encode())
+        BytesGenerator(written, mangle_from_=False, policy=message.policy).flatten(child)
+    inner = written.getvalue()
     encoding = str(message.get("Content-Transfer-Encoding", "")).strip().lower()
     if encoding == "base64":
         try:
@@ -209,12 +226,12 @@ def file_name(message: Message) -> str | None:
     return None
 
 
-_FOLD = re.compile(r"\r?\n[ \t]+")
+_FOLD = re.compile(r"[ \t]*(?:\r\n|\r|\n)[ \t]*")
 
 
 def decode_words(value: str) -> str:
     """A header's text: folds joined, RFC 2047 words decoded, 8-bit bytes read as UTF-8 or Latin-1."""
-    value = _FOLD.sub(" ", value).replace("\r", " ").replace("\n", " ")
+    value = _FOLD.sub(" ", value).strip()
     if "\udc80" <= max(value, default="") <= "\udcff":
         raw = value.encode("utf-8", "surrogateescape")
         try:
@@ -234,6 +251,7 @@ def _word(text: bytes | str, charset: str | None) -> str:
     if isinstance(text, str):
         return text
     try:
-        return text.decode(charset or "latin-1", "replace")
+        # The standard library hands over what is not encoded in this codec.
+        return text.decode(charset or "raw-unicode-escape", "replace")
     except LookupError:
         return text.decode("utf-8", "replace")

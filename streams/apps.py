@@ -116,3 +116,11 @@ async def _extract(config: WorkerConfig, group: str, lane: str) -> AsyncIterator
             Attempts(config.state_directory / f"{group}.attempts.json"),
             lane,
         )
+
+
+def run_worker(name: str, config: WorkerConfig, log_level: str) -> None:
+    """Run one of the workers ("extract", "slow", "index") until a signal ends it; then exit the process."""
+    app = {"extract": extract_app, "slow": slow_app, "index": index_app}[name](config)
+    faust.Worker(
+        app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False
+    ).execute_from_commandline()

@@ -158,10 +158,15 @@ class GmailClient:
 
     async def attachment(self, message_id: str, reference: str) -> bytes:
         """A body behind a reference of the latest ``message`` call. Raises NotFoundError when it is stale."""
-        resource = await self._call(
-            "attachments.get",
-            lambda users: users.messages().attachments().get(userId="me", messageId=message_id, id=reference),
-        )
+        try:
+            resource = await self._call(
+                "attachments.get",
+                lambda users: (
+                    users.messages().attachments().get(userId="me", messageId=message_id, id=reference)
+                ),
+            )
+        except GmailError as error:
+            raise _stale_reference(error) from error
         try:
             return decode_base64url(resource.get("data", ""))
         except ValueError as error:
@@ -177,7 +182,8 @@ class GmailClient:
         try:
             response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
             if response.status_code != http.client.OK:
-                raise _status_error(response.status_code, response.content, response.headers)
+                error = _status_error(response.status_code, response.content, response.headers)
+                raise _stale_reference(error)
             blocks = response.iter_content(STREAM_BLOCK_BYTES)
             data = AttachmentData()
             while block := await self._run(lambda: next(blocks, b"")):
@@ -229,6 +235,12 @@ def _mapped(work: Callable[[], Result]) -> Result:
         raise GmailUnavailableError(f"Gmail does not answer: {type(error).__name__}: {error}") from error
     except json.JSONDecodeError as error:
         raise GmailUnavailableError("Gmail's answer broke off") from error
+
+
+def _stale_reference(error: MailstreamError) -> MailstreamError:
+    """Gmail says "Invalid attachment token" (400) of a reference that has expired."""
+    stale = type(error) is GmailError and "attachment token" in str(error).lower()
+    return NotFoundError(str(error)) if stale else error
 
 
 _QUOTA_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}

@@ -146,7 +146,7 @@ async def test_a_message_and_its_attachment_become_documents(index: Index, index
 async def test_any_order_in_any_batches_gives_the_same_documents(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
-    registers = [
+    registers: list[AnyRegister] = [
         _labels(5, "INBOX", "UNREAD"),
         _message(),
         _part(outcome=Outcome.PENDING),
@@ -162,7 +162,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
     for seed in range(8):
         # Another message of the same contents: only the ids differ.
         other = f"other-{seed}"
-        shuffled = [
+        shuffled: list[AnyRegister] = [
             register.model_copy(update={"message_id": other}) for register in [*registers, *registers[:3]]
         ]
         random.Random(seed).shuffle(shuffled)
@@ -265,7 +265,7 @@ async def test_a_write_that_lost_the_race_is_merged_again(
                 await other.handle(_records([_label(20 + raced, f"Label_{raced}", present=True)]))
             return stored
 
-        index.read = racing  # type: ignore[method-assign]
+        index.read = racing  # type: ignore[method-assign,assignment]
         await indexer.handle(_records([_label(30, "STARRED", present=True)]))
     assert raced == 2
     index.read = read  # type: ignore[method-assign]
