@@ -2,6 +2,7 @@
 
 import pypdfium2
 from pypdfium2 import PdfDocument, PdfiumError
+from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, FPDF_PAGEOBJ_SHADING
 
 from schemas.outcomes import Outcome
 from streams.extractors.image import read_image
@@ -13,6 +14,7 @@ OCR_SCALE = 200 / 72
 _PASSWORD_ERROR = "Incorrect password"  # noqa: S105
 # A page with fewer letters than this and an image on it is a scan with a stamp or a page number.
 _SCAN_CHARACTERS = 16
+_PICTURES = (FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, FPDF_PAGEOBJ_SHADING)
 
 
 def extract_pdf(document: Document) -> None:
@@ -32,7 +34,7 @@ def extract_pdf(document: Document) -> None:
         for number in range(min(pages, document.limits.max_pages)):
             page = opened[number]
             text = page.get_textpage().get_text_range()
-            if len("".join(text.split())) >= _SCAN_CHARACTERS or not _has_image(page):
+            if len("".join(text.split())) >= _SCAN_CHARACTERS or not _has_picture(page):
                 document.text(text, page=number + 1)
             elif not document.ocr:
                 document.waits_for_ocr = True
@@ -48,15 +50,17 @@ def extract_pdf(document: Document) -> None:
 def _read_scan(document: Document, page: pypdfium2.PdfPage, number: int, layer: str) -> None:
     width, height = page.get_size()
     scale = min(OCR_SCALE, (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
-    image = page.render(scale=scale, grayscale=True).to_pil()
-    document.text("\n".join(filter(None, (layer.strip(), read_image(image)))), page=number)
+    read = read_image(page.render(scale=scale, grayscale=True).to_pil())
+    # What the layer says and the picture shows is said once.
+    unseen = [line for line in layer.splitlines() if line.strip() and line.strip() not in read]
+    document.text("\n".join((*unseen, read)), page=number)
     document.used("pytesseract")
     document.progress()
 
 
-def _has_image(page: pypdfium2.PdfPage) -> bool:
-    # Vector drawings may be outlined letters; only a page with nothing on it is surely empty.
-    return next(iter(page.get_objects(max_depth=3)), None) is not None
+def _has_picture(page: pypdfium2.PdfPage) -> bool:
+    # Paths count too: they may be letters turned into outlines.
+    return next(iter(page.get_objects(filter=_PICTURES, max_depth=3)), None) is not None
 
 
 def _facts(document: Document, opened: PdfDocument) -> None:

@@ -11,6 +11,9 @@ from streams.extractors.result import Document, ExtractionError
 
 # Guessing reads everything; this much of a text tells its charset.
 _SAMPLE_BYTES = 64 * 1024
+# From a few accents nobody can tell a charset: guesses go astray (ä in Latin-1 passed for Arabic), and the
+# commonest charset of the West is right more often.
+_GUESSABLE_BYTES = 12
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -42,7 +45,10 @@ def decode(payload: bytes, declared: str | None) -> str:
             return payload.decode(declared)
         except (LookupError, UnicodeDecodeError, ValueError):
             pass
-    guess = from_bytes(payload[:_SAMPLE_BYTES]).best()
+    sample = payload[:_SAMPLE_BYTES]
+    if sum(byte > 127 for byte in sample) < _GUESSABLE_BYTES:
+        return payload.decode("cp1252", "replace")
+    guess = from_bytes(sample).best()
     return payload.decode(guess.encoding if guess is not None else "cp1252", "replace")
 
 
@@ -62,8 +68,9 @@ def extract_html(document: Document) -> None:
 
 
 def html_to_text(source: str) -> str:
-    """HTML as text; where the tree cannot be built, the source without its tags."""
+    """HTML as text; where the tree cannot be built (too deep, too broken), the source without its tags."""
     try:
-        return str(get_text(source))
+        text = str(get_text(source))
     except Exception:  # noqa: BLE001 - lxml and the layout raise many kinds on hostile trees
-        return _TAG.sub(" ", source)
+        text = ""
+    return text if text.strip() else _TAG.sub(" ", source)
