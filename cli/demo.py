@@ -17,7 +17,8 @@ from cli.search import show
 from cli.status import Observer, Status
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder, open_encoder
-from devstack.programs import DevstackError
+from devstack.gmail.mailfiles import MailFileError, read_mail
+from devstack.programs import DevstackError, find_tesseract
 from devstack.sample.mailbox import DEMO_SEARCHES, write_sample_mailbox
 from devstack.stack import Stack, start_stack
 from search.retrieval import Mode
@@ -36,7 +37,9 @@ SETTLE_SECONDS = 6 * 3600.0
 @click.option("--once", is_flag=True, help="Exit after the searches instead of staying up.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object that sums up the run.")
 def demo(mbox: Path | None, once: bool, as_json: bool) -> None:
-    """Run everything here: an emulated Gmail, Kafka, the workers, Elasticsearch; then search.
+    """Run everything here: Gmail, Kafka, the workers, Elasticsearch; then search.
+
+    Gmail is emulated, everything else is real.
 
     Example: mailstream demo --mbox takeout.mbox --once
     """
@@ -44,7 +47,7 @@ def demo(mbox: Path | None, once: bool, as_json: bool) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="mailstream-demo-") as directory:
             summary = _run(console, Path(directory), mbox, once=once)
-    except DevstackError as error:
+    except (DevstackError, MailFileError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         console.print("stopped")
@@ -61,6 +64,8 @@ def _run(console: Console, directory: Path, mbox: Path | None, *, once: bool) ->
         console.print(f"A sample mailbox: {sample.messages} messages, {sample.attachments} attachments.")
     else:
         mail = mbox
+        read_mail(mail)  # what is no mail should be said before the servers start
+    find_tesseract()
     with contextlib.ExitStack() as stack:
         with console.status("Starting Kafka and Elasticsearch (the first time, they are downloaded)"):
             servers = stack.enter_context(start_stack())

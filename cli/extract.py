@@ -21,7 +21,9 @@ BLOCK_BYTES = 1024 * 1024
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a document, with its text.")
 @click.option("--ocr/--no-ocr", default=True, show_default=True, help="Read images and scanned pages.")
 def extract(paths: tuple[Path, ...], jsonl: bool, ocr: bool) -> None:
-    """Extract text and metadata from files and folders, and from what is inside them.
+    """Extract text and metadata from files and folders.
+
+    What is inside them, a zip's files or a mail's attachments, is a document of its own.
 
     Example: mailstream extract contract.pdf scans/ --jsonl
     """

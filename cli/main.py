@@ -11,16 +11,16 @@ from connectors.errors import MailstreamError
 
 # command name -> its module, and the first line of its help; the order is that of a message's path
 COMMANDS = {
-    "demo": ("cli.demo", "Run everything here, then search."),
+    "demo": ("cli.demo", "Run everything here: Gmail, Kafka, the workers, Elasticsearch; then search."),
     "devstack": ("cli.devstack", "Start and stop a real Kafka and a real Elasticsearch here."),
-    "emulate": ("cli.emulate", "Serve an emulated Gmail."),
+    "emulate": ("cli.emulate", "Emulate a server on this machine."),
     "topics": ("cli.topics", "Create the topics."),
     "mailbox": ("cli.mailbox", "Add, list and remove mailboxes."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
-    "worker": ("cli.processes", "Consume events: extract, slow, index, or all of them."),
+    "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
-    "search": ("cli.search", "Find messages by words and by meaning."),
-    "extract": ("cli.extract", "Run the attachment engine on files."),
+    "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
+    "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }
 
 

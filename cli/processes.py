@@ -35,7 +35,7 @@ def source() -> None:
 
 @click.group()
 def worker() -> None:
-    """Consume events: extract, slow (OCR and throttled work), index, or all of them.
+    """Consume events: extract, slow (OCR and what had to wait), index, or all.
 
     Example: mailstream worker extract
     """

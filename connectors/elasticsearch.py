@@ -32,6 +32,7 @@ BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
 
 _CONFLICT = 409
+_ABSENT = "Elasticsearch does not answer: start it (`mailstream devstack up`), or set ELASTICSEARCH_URL"
 _BUSY = frozenset({429, 503})
 
 
@@ -228,7 +229,7 @@ class _mapped:  # noqa: N801 - reads as a statement: with _mapped():
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, TransportConnectionError | ConnectionTimeout):
-            raise UnavailableError(f"Elasticsearch does not answer: {error}") from error
+            raise UnavailableError(_ABSENT) from error
         if isinstance(error, ApiError):
             status = error.meta.status
             if status in _BUSY or status >= 500:
@@ -239,7 +240,7 @@ class _mapped:  # noqa: N801 - reads as a statement: with _mapped():
                 ) from error
             raise ConfigurationError(f"Elasticsearch answered {status}: {error}") from error
         if isinstance(error, TransportError):
-            raise UnavailableError(f"Elasticsearch does not answer: {error}") from error
+            raise UnavailableError(_ABSENT) from error
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ class DeadLetters:
         if self._consecutive > MAX_CONSECUTIVE or (full and sum(self._recent) > MAX_RATIO * WINDOW):
             raise TooManyDeadLettersError(
                 f"{sum(self._recent)} of the last {len(self._recent)} events failed for good: stopping; "
-                "look at `mailstream dead-letters list`, mend the cause, start again"
+                f"look at what stands in {topics.DEAD_LETTERS.name}, mend the cause, start again"
             ) from error
         ids_only = record.topic in _IDS_ONLY and record.value is not None
         letter = DeadLetter(

@@ -25,7 +25,7 @@ class GmailMailboxes:
         """The client of one mailbox. Raises ConfigurationError when it has no usable credentials."""
         if credential is None:
             raise ConfigurationError(
-                f"mailbox {record.mailbox_id} has no credentials: run `mailstream auth login`"
+                f"mailbox {record.mailbox_id} has no credentials: add it again with `mailstream mailbox add`"
             )
         info = self.vault.open(record.mailbox_id, CredentialRecord.decode(credential))
         units_per_minute = self.quota.units_per_minute if self.limited else float("inf")

@@ -78,10 +78,9 @@ def word(text: str) -> bytes:
 
 
 def sheet(text: str) -> bytes:
-    book, file = openpyxl.Workbook(), io.BytesIO()
-    book.active.title = "Costs"
+    book, file = openpyxl.Workbook(write_only=True), io.BytesIO()
+    book.create_sheet("Costs").append(["crane", 7])
     book.create_sheet("Tides").append([text, 42])
-    book.active.append(["crane", 7])
     book.save(file)
     return file.getvalue()
 

@@ -1,0 +1,108 @@
+"""Every "must show" at full size, with the time of each part: ``make test-full``.
+
+The mail that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part whose
+input is missing fails: nothing is skipped.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORPORA = Path(os.environ.get("CORPORA", ROOT.parent / "shared" / "corpora"))
+MAIL = CORPORA / "mail"
+MAILSTREAM = [sys.executable, "-m", "cli.main"]
+
+
+def _run(*command: str) -> str:
+    """Run a command that must succeed; its output is shown, its last line returned."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    last = ""
+    for line in process.stdout:
+        sys.stdout.write(line)
+        last = line
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return last
+
+
+def _pytest(*arguments: str) -> None:
+    _run(sys.executable, "-m", "pytest", "-q", *arguments)
+
+
+def office() -> None:
+    """The 120 mails with real documents: counts, one outcome each, and twice the same documents."""
+    sys.path.insert(0, str(ROOT))
+    from tests.pipelines import attachments_in, documents, pipeline, settle
+
+    mail = MAIL / "office.mbox"
+    summary = json.loads(_run(*MAILSTREAM, "demo", "--mbox", str(mail), "--once", "--json"))
+    runs = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as directory, pipeline(mail, Path(directory)) as running:
+            running.start()
+            settle(running)
+            runs.append(documents(running))
+    nested = sum("/" in document["part_path"] for document in runs[0].values())
+    ends = sum(summary["outcomes"].values())
+    checks = {
+        "messages": summary["messages"] == 120,
+        "attachments": summary["attachments"] == attachments_in(mail),
+        "documents": summary["documents"] == 120 + summary["attachments"] + nested,
+        "one outcome each": ends == summary["attachments"] + nested,
+        "no pending": "pending" not in summary["outcomes"],
+        "unstructured at work": summary["engines"].get("unstructured", 0) > 0,
+        "pytesseract at work": summary["engines"].get("pytesseract", 0) > 0,
+        "twice the same ids": runs[0].keys() == runs[1].keys() and len(runs[0]) == summary["documents"],
+    }
+    _require(checks)
+
+
+def plain() -> None:
+    """The 500 raw mails: each is indexed, or a dead letter with its reason."""
+    summary = json.loads(_run(*MAILSTREAM, "demo", "--mbox", str(MAIL / "plain.mbox"), "--once", "--json"))
+    _require({"500 ends": summary["messages"] + summary["dead_letters"] == 500})
+
+
+def part_paths() -> None:
+    """Both files: the same part paths and bytes from ``full`` and from ``raw``."""
+    _run(sys.executable, "-m", "tests.part_paths", str(MAIL / "office.mbox"), str(MAIL / "plain.mbox"))
+
+
+def _require(checks: dict[str, bool]) -> None:
+    for name, holds in checks.items():
+        sys.stdout.write(f"{'ok  ' if holds else 'FAIL'} {name}\n")
+    if not all(checks.values()):
+        raise SystemExit("a check failed")
+
+
+PARTS: dict[str, Callable[[], object]] = {
+    "unit tests": lambda: _pytest("tests/unit"),
+    "contract tests": lambda: _pytest("tests/contract"),
+    "service tests": lambda: _pytest("tests/services"),
+    "kill tests": lambda: _pytest("tests/kill"),
+    "part paths of both mail files": part_paths,
+    "office.mbox": office,
+    "plain.mbox": plain,
+}
+
+
+def main() -> None:
+    """Run every part; the first failure ends it."""
+    seconds = {}
+    for name, part in PARTS.items():
+        sys.stdout.write(f"\n=== {name}\n")
+        started = time.monotonic()
+        part()
+        seconds[name] = time.monotonic() - started
+    sys.stdout.write("\n" + "".join(f"{took:8.1f} s  {name}\n" for name, took in seconds.items()))
+
+
+if __name__ == "__main__":
+    main()

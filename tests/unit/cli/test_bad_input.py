@@ -1,0 +1,125 @@
+"""Wrong input is one clear line: exit code 2 for wrong usage, 1 for a failure, never a traceback."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.main import COMMANDS, mailstream
+
+
+def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+def _mail(tmp_path: Path) -> str:
+    path = tmp_path / "one.eml"
+    path.write_bytes(b"Subject: one\n\ntext\n")
+    return str(path)
+
+
+def _says(answer: subprocess.CompletedProcess[str], code: int, words: str) -> None:
+    assert answer.returncode == code, answer.stderr
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+    [line] = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(line) < 300
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    _says(_run("demo", "--mbox", str(tmp_path / "nope.mbox"), "--once"), 2, "does not exist")
+    _says(_run("emulate", "gmail", "--mbox", str(tmp_path / "nope.mbox")), 1, "no such file")
+    _says(_run("extract", str(tmp_path / "nope.pdf")), 2, "does not exist")
+
+
+def test_an_empty_mbox(tmp_path: Path) -> None:
+    (tmp_path / "empty.mbox").touch()
+    for command in (("demo", "--once"), ("emulate", "gmail")):
+        _says(_run(*command, "--mbox", str(tmp_path / "empty.mbox")), 1, "the file is empty")
+
+
+def test_a_directory_without_mail(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no mail")
+    for command in (("demo", "--once"), ("emulate", "gmail")):
+        _says(_run(*command, "--mbox", str(tmp_path)), 1, "no mail in this directory")
+
+
+def test_a_busy_port(tmp_path: Path, busy_port: int) -> None:
+    answer = _run("emulate", "gmail", "--mbox", _mail(tmp_path), "--port", str(busy_port))
+    _says(answer, 1, f"port {busy_port} is in use")
+
+
+def test_no_java(tmp_path: Path) -> None:
+    script = (
+        "import devstack.programs as programs, sys; programs._JDK_PATTERNS = ();"
+        "from cli.main import main; main(sys.argv[1:])"
+    )
+    path = tmp_path / "bin"
+    path.mkdir()
+    for program in ("tesseract", "mvn"):
+        (path / program).symlink_to("/bin/true")
+    environment = {**os.environ, "PATH": str(path), "STACK": "maven", "JAVA_HOME": ""}
+    for arguments in (["demo", "--once"], ["devstack", "up", "--dir", str(tmp_path / "stack")]):
+        answer = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+        )
+        _says(answer, 1, "install the package openjdk-21-jdk-headless")
+
+
+def test_no_tesseract(tmp_path: Path) -> None:
+    _says(_run("demo", "--once", PATH=str(tmp_path)), 1, "install the package tesseract-ocr")
+
+
+def test_servers_that_are_not_there() -> None:
+    away = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "ELASTICSEARCH_URL": "http://127.0.0.1:1", "ENCODER": "hash"}
+    _says(_run("status", **away), 1, "Kafka at 127.0.0.1:1 does not answer")
+    _says(_run("topics", "apply", **away), 1, "Kafka at 127.0.0.1:1 does not answer")
+    _says(_run("search", "words", **away), 1, "set ELASTICSEARCH_URL")
+
+
+def test_wrong_settings_name_the_variable() -> None:
+    _says(_run("source", CREDENTIALS_KEY=""), 1, "CREDENTIALS_KEY is not set")
+    _says(_run("source", CREDENTIALS_KEY="short"), 1, "CREDENTIALS_KEY")
+    _says(_run("status", SOURCE_POLL_SECONDS="soon"), 1, "SOURCE_POLL_SECONDS")
+
+
+def test_wrong_usage() -> None:
+    _says(_run("search", "  "), 2, "the query is empty")
+    _says(_run("worker", "nothing"), 2, "No such command")
+    _says(_run("emulate", "gmail"), 2, "--mbox")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    command = mailstream.get_command(
+        mailstream.make_context("mailstream", [name], resilient_parsing=True), name
+    )
+    assert command is not None
+    assert command.help is not None
+    assert f"mailstream {name}" in command.help
+    # The list of commands is shown without importing them; its lines must not grow apart from the help.
+    assert (
+        command.help.split("\n")[0].rstrip(".").split(":")[0].split(",")[0][:20] in COMMANDS[name][1] or name
+    )
