@@ -1,7 +1,7 @@
 """Every "must show" at full size, with the time of each part: ``make test-full``.
 
-The mail that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part whose
-input is missing fails: nothing is skipped.
+The mail that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part
+whose input is missing fails: nothing is skipped.
 """
 
 import json
