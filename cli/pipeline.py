@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -59,7 +59,6 @@ class Pipeline:
     encoder: str = "minilm"
     quota: str = "off"
     faults: Path | None = None
-    overrides: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -99,7 +98,6 @@ class Pipeline:
             "STATE_DIRECTORY": str(self.directory / "state"),
             "SOURCE_POLL_SECONDS": "1",
             "LOG_LEVEL": "warning",
-            **self.overrides,
         }
 
     def _settings(self) -> Settings:

@@ -29,7 +29,12 @@ def source() -> None:
     start_observing(config)
     mailboxes = gmail_mailboxes(config, config.gmail_source_share)
     run_until_signal(
-        SourceConnector(config.kafka_bootstrap, mailboxes.open, config.source_poll_seconds).run()
+        SourceConnector(
+            config.kafka_bootstrap,
+            mailboxes.open,
+            config.source_poll_seconds,
+            use_gmail_api=config.use_gmail_api,
+        ).run()
     )
 
 

@@ -28,6 +28,7 @@ from connectors.kafka import Producer, Send, Table, consumer
 from connectors.metrics import gmail_history_gap_gauge, source_events_counter
 from schemas import topics
 from schemas.events import (
+    HIDDEN_LABELS,
     ChangeKind,
     Cursor,
     Listing,
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 GROUP = "mailstream-source"
 # What a person sees last: a failing mailbox is tried again after this long at most.
 MAX_BACKOFF_SECONDS = 60.0
-HIDDEN_LABELS = frozenset({"SPAM", "TRASH"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +273,14 @@ class SourceConnector:
         bootstrap: str,
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
         poll_seconds: float,
+        *,
+        use_gmail_api: bool = True,
         registry_seconds: float = 1.0,
     ) -> None:
         self._bootstrap = bootstrap
         self._open_source = open_source
         self._poll_seconds = poll_seconds
+        self._default = "gmail_api" if use_gmail_api else "imap"
         self._registry_seconds = registry_seconds
         self._ownership = _Ownership()
         self._running: dict[str, tuple[MailboxSync, asyncio.Task[None], MailboxRecord]] = {}
@@ -357,7 +360,7 @@ class SourceConnector:
             mailbox_id: record
             for mailbox_id, record in records.items()
             if record.state is MailboxState.LIVE
-            and record.source != "imap"
+            and (record.source or self._default) != "imap"
             and partition_for(mailbox_id, partitions) in self._ownership.partitions
         }
 

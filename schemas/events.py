@@ -57,6 +57,10 @@ class MessageChange(Event):
     emitted_at: int = Field(default_factory=now_milliseconds)
 
 
+# Labels of messages that are shown nowhere, and indexed only where a mailbox's policy says so.
+HIDDEN_LABELS = frozenset({"SPAM", "TRASH"})
+
+
 class MailboxState(StrEnum):
     """Whether a mailbox is worked on."""
 
@@ -71,7 +75,7 @@ class MailboxRecord(Event):
     mailbox_id: str
     address: str
     epoch: int = 1
-    source: Literal["gmail_api", "imap", "dual"] = "gmail_api"
+    source: Literal["gmail_api", "imap", "dual"] | None = None  # None: as USE_GMAIL_API says
     state: MailboxState = MailboxState.LIVE
     state_reason: str | None = None
     include_spam_trash: bool = False

@@ -13,6 +13,7 @@ from typing import Any
 
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder
+from schemas.events import HIDDEN_LABELS
 
 # Documents taken from each list before they are fused; a page of results needs far fewer.
 CANDIDATES = 100
@@ -21,7 +22,6 @@ SNIPPET_CHARACTERS = 240
 # Around a highlighted word: two characters that stand in no text we index.
 MARK_START, MARK_END = "\x02", "\x03"
 
-_HIDDEN_LABELS = ["SPAM", "TRASH"]
 _FIELDS = (
     *("kind", "mailbox_id", "message_id", "message_key", "thread_id", "part_path", "rfc_message_id"),
     *("subject", "sender", "sent_at", "label_ids", "filename", "content_type"),
@@ -103,7 +103,7 @@ def _filters(mailbox_ids: Sequence[str] | None) -> dict[str, Any]:
     wanted: list[dict[str, Any]] = [{"term": {"live": True}}]
     if mailbox_ids is not None:
         wanted.append({"terms": {"mailbox_id": list(mailbox_ids)}})
-    return {"bool": {"filter": wanted, "must_not": [{"terms": {"label_ids": _HIDDEN_LABELS}}]}}
+    return {"bool": {"filter": wanted, "must_not": [{"terms": {"label_ids": sorted(HIDDEN_LABELS)}}]}}
 
 
 def _keyword(text: str, filters: Mapping[str, Any]) -> dict[str, Any]:

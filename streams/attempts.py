@@ -5,20 +5,26 @@ SIGKILL. An event that three processes died on is poison.
 """
 
 import asyncio
+import fcntl
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 MAX_DEATHS = 3
 
 
 class Attempts:
-    """Counts process deaths by event. ``path`` must survive the process, not the machine."""
+    """Counts process deaths by event. ``path`` must survive the process, not the machine.
+
+    Two workers with one directory take files of their own: the first that no living process holds.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._lock = _claim(path)
         self._deaths = self._load()
         self._running: set[str] = set()
         # What was in flight at a death is tried alone, so that an innocent neighbour is not blamed twice.
@@ -61,3 +67,17 @@ class Attempts:
             # Also after an exception or a cancellation: the process is alive, nobody died.
             self._running.discard(event)
             self._save()
+
+
+def _claim(path: Path) -> tuple[Path, IO[str]]:
+    """The first of ``path``, ``path.1``, ... that nobody holds, and the lock that keeps it until we die."""
+    for number in itertools.count():
+        claimed = path.with_suffix(f".{number}{path.suffix}") if number else path
+        lock = claimed.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return claimed, lock
+    raise AssertionError("counting does not end")

@@ -16,7 +16,7 @@ from connectors.errors import MailstreamError, NotFoundError
 from connectors.gmail.message import MailMessage
 from connectors.metrics import gmail_attachments_processed_counter, gmail_attachments_skipped_counter
 from schemas import mime
-from schemas.events import Deferred, MailboxRecord
+from schemas.events import HIDDEN_LABELS, Deferred, MailboxRecord
 from schemas.outcomes import Outcome
 from schemas.registers import (
     AttachmentContent,
@@ -37,7 +37,6 @@ Result = TypeVar("Result")
 STREAMED_ABOVE_BYTES = 10 * 1024 * 1024
 # A transient failure is waited out in place for this long in all, then the event goes to mail.deferred.
 PATIENCE_SECONDS = 5.0
-HIDDEN_LABELS = frozenset({"SPAM", "TRASH"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Deaths are counted by event, exceptions are not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ def _dies(path: Path, *events: str) -> None:
     for event in events:
         attempts._running.add(event)
     attempts._save()
+    attempts._lock.close()  # as the kernel does
 
 
 async def test_three_deaths_on_one_event_are_counted(tmp_path: Path) -> None:
@@ -49,3 +51,12 @@ async def test_a_damaged_file_is_no_reason_to_stop(tmp_path: Path) -> None:
     path.write_text("{half")
     async with Attempts(path).track("t/0/7") as deaths:
         assert deaths == 0
+
+
+async def test_two_workers_of_one_directory_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "attempts.json"
+    first, second = Attempts(path), Attempts(path)
+    async with first.track("t/0/1"), second.track("t/0/2"):
+        files = sorted(file.name for file in tmp_path.glob("*.json"))
+        running = [json.loads((tmp_path / name).read_text())["running"] for name in files]
+    assert running == [["t/0/2"], ["t/0/1"]]

@@ -308,9 +308,7 @@ async def test_what_killed_three_processes_is_not_tried_again(
     broker: Broker, mailboxes: Mailboxes, engine: Engine, client: Client, attempts_path: Path
 ) -> None:
     for _ in range(MAX_DEATHS):
-        dying = Attempts(attempts_path)
-        dying._running.add(f"{topics.CHANGES.name}/3/12")
-        dying._save()
+        _dies(attempts_path, f"{topics.CHANGES.name}/3/12")
     documents = Documents(broker, PARTITIONS)  # type: ignore[arg-type]
     letters = DeadLetters(broker, "fast")  # type: ignore[arg-type]
     extractor = MessageExtractor(engine, documents)  # type: ignore[arg-type]
@@ -385,3 +383,11 @@ def _raises(error: Exception) -> Callable[[], MailMessage]:
         raise error
 
     return answer
+
+
+def _dies(path: Path, event: str) -> None:
+    """A process that is killed while it works on ``event``."""
+    attempts = Attempts(path)
+    attempts._running.add(event)
+    attempts._save()
+    attempts._lock.close()  # as the kernel does
