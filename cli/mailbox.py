@@ -86,7 +86,8 @@ def list_mailboxes(as_json: bool) -> None:
             click.echo(record.encode())
         else:
             reason = f" ({record.state_reason})" if record.state_reason else ""
-            click.echo(f"{record.mailbox_id}  {record.state}{reason}  {record.source}  {record.address}")
+            source = record.source or "default source"
+            click.echo(f"{record.mailbox_id}  {record.state}{reason}  {source}  {record.address}")
 
 
 async def registered(config: Settings) -> list[MailboxRecord]:

@@ -62,8 +62,9 @@ def show(console: Console, hit: Hit) -> None:
     for match in hit.matches[:3]:
         line = Text("  ")
         line.append(match.where, style="cyan")
-        line.append(": ")
-        line.append_text(_marked(match.snippet))
+        if match.snippet:
+            line.append(": ")
+            line.append_text(_marked(match.snippet))
         console.print(line)
     console.print()
 
