@@ -31,7 +31,8 @@ MAX_BULK_OPERATIONS = 500
 BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
 
-_CONFLICT = 409
+_CONFLICT, _MISSING = 409, 404
+_NO_INDEX = "the index does not exist: start `mailstream worker index`, which creates it"
 _ABSENT = "Elasticsearch does not answer: start it (`mailstream devstack up`), or set ELASTICSEARCH_URL"
 _BUSY = frozenset({429, 503})
 
@@ -148,6 +149,11 @@ class Index:
                     busy.append(position)
                 elif status == _CONFLICT:
                     results[position] = ConflictError(f"document {writes[position].document_id} changed")
+                elif status == _MISSING and item["error"]["type"] == "document_missing_exception":
+                    # A partial write to what somebody has removed: to be read again, like any conflict.
+                    results[position] = ConflictError(f"document {writes[position].document_id} is gone")
+                elif status == _MISSING:
+                    raise ConfigurationError(_NO_INDEX)
                 elif "error" in item:
                     results[position] = RejectedDocumentError(_reason(item["error"]))
             if not busy:
@@ -169,7 +175,11 @@ class Index:
                 operations += [{"create" if write.expected is None else "index": target}, write.fields]
         with _mapped():
             try:
-                response = await self._client.bulk(index=mapping.WRITE_ALIAS, operations=operations)
+                # Without its alias the server would invent an index of the alias's name, with a mapping of
+                # its own.
+                response = await self._client.bulk(
+                    index=mapping.WRITE_ALIAS, operations=operations, require_alias=True
+                )
             except ApiError as error:
                 if error.meta.status in _BUSY:
                     return [{"status": error.meta.status} for _ in writes]
@@ -234,10 +244,8 @@ class _mapped:  # noqa: N801 - reads as a statement: with _mapped():
             status = error.meta.status
             if status in _BUSY or status >= 500:
                 raise UnavailableError(f"Elasticsearch answered {status}: {error.error}") from error
-            if status == 404:
-                raise ConfigurationError(
-                    "the index does not exist yet: start `mailstream worker index` once"
-                ) from error
+            if status == _MISSING:
+                raise ConfigurationError(_NO_INDEX) from error
             raise ConfigurationError(f"Elasticsearch answered {status}: {error}") from error
         if isinstance(error, TransportError):
             raise UnavailableError(_ABSENT) from error

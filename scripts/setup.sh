@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the locked dependencies and this project into .venv; install tesseract where that is possible.
+# Install the locked dependencies and this project into .venv, and tesseract and Maven where that is possible.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3.11}"
@@ -10,11 +10,14 @@ python="${PYTHON:-python3.11}"
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r scripts/uv.lock
 .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock scripts/uv.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
-if ! command -v tesseract >/dev/null; then
+missing=()
+command -v tesseract >/dev/null || missing+=(tesseract-ocr tesseract-ocr-eng)
+command -v mvn >/dev/null || missing+=(maven)
+if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing tesseract (OCR) from the system's packages"
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-eng; } >/dev/null
+        echo "installing from the system's packages: ${missing[*]}"
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
     else
-        echo "tesseract is missing: install the package tesseract-ocr (scans stay unread without it)" >&2
+        echo "missing programs: install the packages ${missing[*]}" >&2
     fi
 fi

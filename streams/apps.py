@@ -32,7 +32,7 @@ INDEX_GROUP = "mailstream-index"
 EVENTS_IN_FLIGHT = 1_000
 # Registers merged and written together. Bytes bound the memory, records the time until an ack.
 BATCH_RECORDS = 200
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

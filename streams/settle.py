@@ -26,6 +26,9 @@ HEARTBEAT_SECONDS = 3.0
 COMMIT_INTERVAL_SECONDS = 1.0
 # Records that Faust fetches ahead of us for a partition: they are ids, or documents of up to 16 MiB.
 PREFETCHED_EVENTS = 64
+# Faust polls again when what it got has found room; behind a lane full of scans that is minutes. A consumer
+# that does not poll for this long is thought dead and leaves its group, and its work would begin again.
+POLL_INTERVAL_SECONDS = 3600.0
 
 
 class SettlingConsumer(Consumer):
@@ -62,6 +65,8 @@ def create_app(name: str, bootstrap: str, data_directory: Path) -> faust.App:
         broker_session_timeout=SESSION_TIMEOUT_SECONDS,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_commit_interval=COMMIT_INTERVAL_SECONDS,
+        broker_max_poll_records=PREFETCHED_EVENTS,
+        broker_max_poll_interval=POLL_INTERVAL_SECONDS,
         consumer_auto_offset_reset="earliest",
         topic_allow_declare=False,
         topic_disable_leader=True,

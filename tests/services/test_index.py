@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from connectors.elasticsearch import Index
+from connectors.elasticsearch import Index, Write
 from connectors.encoder import HashEncoder
+from connectors.errors import ConfigurationError, ConflictError
 from connectors.kafka import Record
 from schemas import mapping, topics
 from schemas.identity import document_id
@@ -271,3 +272,22 @@ async def test_a_write_that_lost_the_race_is_merged_again(
     index.read = read  # type: ignore[method-assign]
     for document in (await _documents(index)).values():
         assert document["label_ids"] == ["INBOX", "Label_1", "Label_2", "STARRED"]
+
+
+async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, indexer: Indexer) -> None:
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    document = document_id("box", "m1")
+    stored = (await index.read([document], ["live"]))[document]
+    await index._client.delete(index=mapping.WRITE_ALIAS, id=document)
+    [result] = await index.write([Write(document, {"live": True}, stored, partial=True)])
+    assert isinstance(result, ConflictError)
+
+
+async def test_without_its_alias_nothing_is_written_anywhere(index: Index, indexer: Indexer) -> None:
+    await index._client.indices.delete(index=mapping.index_name())
+    with pytest.raises(ConfigurationError, match="mailstream worker index"):
+        await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    assert not await index._client.indices.exists(index=mapping.WRITE_ALIAS)
+    await index.ensure()
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    assert len(await _documents(index)) == 1
