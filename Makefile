@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.installed ## Install everything into .venv (and tesseract, where we may)
+setup: $(VENV)/.installed ## Install everything into .venv (and Maven and tesseract, where we may)
 
 $(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh
 	PYTHON="$(PYTHON)" bash scripts/setup.sh
