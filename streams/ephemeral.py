@@ -1,27 +1,62 @@
 """The ephemeral attachment engine: bytes in, text and metadata out, nothing left behind.
 
-Payloads live in a file without a name (memfd: memory, freed by the kernel with the last descriptor); small
-ones arrive whole, larger ones in blocks, and the largest are not read at all. Receiving, detection, hashing
-and extraction of one attachment happen in one async context; when it ends, however it ends, the bytes are
-gone.
+Payloads live in a file without a name (memfd: memory, freed by the kernel with the last descriptor), small
+ones and large ones alike; the largest are not read at all. Receiving, hashing, scanning and extraction of one
+attachment happen in one async context; when it ends, however it ends, the bytes are gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import mmap
 import os
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from email.message import Message
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from connectors.errors import ConfigurationError
+from schemas.mime import charset_of
 from schemas.outcomes import Outcome, Scan
+from streams.extractors.assembly import (
+    UNKNOWN_TYPE,
+    Assembly,
+    AttachmentResult,
+    Metadata,
+    Segment,
+    safe_name,
+)
+from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
-from streams.extractors.text import decode, html_to_text
+from streams.extractors.text import decode_surely, without_tags
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 
-MAX_FILENAME_CHARACTERS = 255
+__all__ = [
+    "AttachmentResult",
+    "EngineConfig",
+    "EphemeralAttachmentHandler",
+    "Metadata",
+    "Payload",
+    "Scanner",
+    "Segment",
+    "safe_name",
+]
+
+Payload = bytes | bytearray | memoryview | AsyncIterator[bytes]
+# Hashing and copying a larger block takes milliseconds: a thread does it, the event loop goes on.
+_THREAD_FROM_BYTES = 1 * MEBIBYTE
+
+
+class Scanner(Protocol):
+    """A malware scanner."""
+
+    async def scan(self, payload: memoryview) -> Scan:
+        """The verdict. ``payload`` is gone when this returns. Where the scanner gave no verdict on all of
+        it: ``unscanned``; where it does not answer at all: raises UnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,67 +70,23 @@ class EngineConfig:
     ocr_page_seconds: float = 30.0
     ocr_total_seconds: float = 900.0
     body_seconds: float = 10.0
+    scan_seconds: float = 25.0
+    # With a scanner: what it has no verdict on is not read.
+    block_unscanned: bool = True
     limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of text with its place: a 1-based page or slide, and what a person calls it."""
-
-    text: str
-    page: int | None = None
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What is known about an attachment. ``sha256`` and the detected type are None/declared if not read."""
-
-    size_bytes: int | None
-    declared_content_type: str | None
-    content_type: str
-    filename: str | None
-    sha256: str | None
-    pages: int | None = None
-    author: str | None = None
-    title: str | None = None
-    created: str | None = None
-    seconds: float | None = None
-    truncated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AttachmentResult:
-    """What became of an attachment; ``path`` holds its ordinals below the attachment it came in."""
-
-    outcome: Outcome
-    metadata: Metadata
-    scan: Scan = Scan.OFF
-    segments: tuple[Segment, ...] = ()
-    skipped_reason: str | None = None
-    engines: tuple[str, ...] = ()
-    path: tuple[int, ...] = ()
-    children: tuple[AttachmentResult, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """All text, places joined by an empty line."""
-        return "\n\n".join(segment.text for segment in self.segments)
-
-    def walk(self) -> Iterator[AttachmentResult]:
-        """This result and all below it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
 
 
 class EphemeralAttachmentHandler:
     """The engine. Used as an async context: it owns a pool of parser processes."""
 
-    def __init__(self, pool: PoolConfig, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self, pool: PoolConfig, config: EngineConfig | None = None, scanner: Scanner | None = None
+    ) -> None:
         self._config = config or EngineConfig()
         self._pool = ParserPool(pool)
+        self._scanner = scanner
         self._budget = _ByteBudget(self._config.byte_budget)
+        self._may_ocr = False
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -116,7 +107,7 @@ class EphemeralAttachmentHandler:
 
     async def process_attachment(
         self,
-        payload: bytes | AsyncIterator[bytes],
+        payload: Payload,
         content_type: str | None,
         *,
         filename: str | None = None,
@@ -125,87 +116,137 @@ class EphemeralAttachmentHandler:
     ) -> AttachmentResult:
         """Read one attachment and everything inside it.
 
-        ``payload`` is the whole, or blocks of it as they arrive. Without ``ocr`` whatever needs it ends as
-        ``pending``. Failures of the document are outcomes; only what the blocks' source raises is raised.
+        ``payload`` is the whole, or blocks of it as they arrive; ``content_type`` may carry a charset.
+        Without ``ocr`` whatever needs it ends as ``pending``. Failures of the document are outcomes. Raises
+        what the blocks' source raises, UnavailableError where no parser can be started or no scanner
+        answers, and ConfigurationError where OCR is asked for and tesseract is missing.
         """
+        if ocr:
+            self._require_tesseract()
         limit = self._config.max_attachment_bytes
-        reserved = len(payload) if isinstance(payload, bytes) else declared_size_bytes or limit
-        if max(reserved, declared_size_bytes or 0) > limit:
-            return _too_large(content_type, filename, max(reserved, declared_size_bytes or 0))
-        async with self._budget.reserve(reserved):
-            held = _Held()
-            try:
-                async for block in _blocks(payload):
-                    if held.size_bytes + len(block) > limit:
-                        return _too_large(content_type, filename, None)
-                    held.write(block)
+        known = None if isinstance(payload, AsyncIterator) else len(payload)
+        declared = max(known or 0, declared_size_bytes or 0)
+        about = _about(content_type, filename)
+        if declared > limit:
+            return _too_large(replace(about, size_bytes=declared))
+        # What is declared may be a lie: blocks take room for the largest until they have all arrived.
+        async with self._budget.reserve(limit if known is None else known) as reservation:
+            with contextlib.closing(_Held()) as held:
+                async with contextlib.aclosing(_blocks(payload)) as blocks:
+                    async for block in blocks:
+                        if held.size_bytes + len(block) > limit:
+                            return _too_large(about)
+                        await held.write(block)
                 del payload
-                return await self._extract(held.descriptor(), content_type, filename, ocr)
-            finally:
-                held.close()
+                await reservation.shrink(held.size_bytes)
+                about = replace(about, size_bytes=held.size_bytes, sha256=held.sha256)
+                scan = await self._scan(held)
+                if scan is Scan.INFECTED or (scan is Scan.UNSCANNED and self._config.block_unscanned):
+                    return AttachmentResult(Outcome.BLOCKED, about, scan, skipped_reason=scan.value)
+                return await self._run(self._job(about, ocr), held, Assembly(about, scan))
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
-        """The text of a mail's own body. A body that its parser cannot take is given without its tags."""
-        job = Job(
-            content_type=content_type,
-            filename=None,
-            charset=charset,
-            ocr=False,
-            limits=self._config.limits,
-            seconds=self._config.body_seconds,
-            total_seconds=self._config.body_seconds,
-        )
-        if content_type != "text/html":
-            return decode(body, charset)
-        held = _Held()
-        try:
-            held.write(body)
-            result = await self._run(job, held.descriptor())
-        finally:
-            held.close()
-        if result.outcome in (Outcome.TEXT, Outcome.EMPTY):
-            return result.text
-        return html_to_text(decode(body, charset)[: self._config.limits.max_characters])
-
-    async def _extract(
-        self, descriptor: int, content_type: str | None, filename: str | None, ocr: bool
-    ) -> AttachmentResult:
+        """The text of a mail's own body, in a parser where reading it takes more than decoding. A body that
+        no parser takes is given all the same: as it is declared, and without its tags. Text beyond the
+        limit on characters is cut."""
         config = self._config
-        job = Job(
-            content_type=content_type,
-            filename=safe_name(filename),
-            charset=None,
+        limit = config.limits.max_characters
+        is_html = content_type == "text/html"
+        sure = None if is_html else decode_surely(body, charset)
+        if sure is None:
+            about = _about(content_type, None)
+            job = replace(
+                self._job(about, ocr=False),
+                charset=charset,
+                seconds=config.body_seconds,
+                total_seconds=config.body_seconds,
+            )
+            with contextlib.closing(_Held()) as held:
+                await held.write(body)
+                result = await self._run(job, held, Assembly(about, Scan.OFF))
+            if result.outcome in (Outcome.TEXT, Outcome.EMPTY):
+                return result.text
+            # No parser's help here: what it choked on must not come to this process.
+            sure = decode_surely(body, charset) or body.decode("cp1252", "replace")
+        return (without_tags(sure[:limit]) if is_html else sure)[:limit]
+
+    def _job(self, about: Metadata, ocr: bool) -> Job:
+        config = self._config
+        return Job(
+            content_type=about.declared_content_type,
+            filename=about.filename,
+            charset=_charset(about.declared_content_type),
             ocr=ocr,
             limits=config.limits,
             seconds=config.ocr_page_seconds if ocr else config.deadline_seconds,
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
         )
-        return await self._run(job, descriptor)
 
-    async def _run(self, job: Job, descriptor: int) -> AttachmentResult:
-        """Collect a parser's records into results; what it did not come to say is said for it."""
-        tree = _Tree(job)
+    async def _scan(self, held: _Held) -> Scan:
+        if self._scanner is None:
+            return Scan.OFF
         try:
-            async for record in self._pool.run(job, descriptor):
-                tree.add(record)
+            async with asyncio.timeout(self._config.scan_seconds):
+                with held.view() as view:
+                    return await self._scanner.scan(view)
+        except TimeoutError:
+            return Scan.UNSCANNED
+
+    async def _run(self, job: Job, held: _Held, assembly: Assembly) -> AttachmentResult:
+        """Collect a parser's records into results; what it did not come to say is said for it."""
+        try:
+            async with contextlib.aclosing(self._pool.run(job, held.descriptor())) as records:
+                async for record in records:
+                    assembly.add(record)
         except ParserTimedOutError:
-            tree.interrupted(Outcome.TIMED_OUT)
-        except ParserDiedError:
-            # Its memory limit makes a parser die as often as its bugs do; neither is worth a second try.
-            tree.interrupted(Outcome.LIMIT_EXCEEDED)
-        return tree.result()
+            assembly.interrupted(Outcome.TIMED_OUT)
+        except (ParserDiedError, KeyError, TypeError, ValueError):
+            # Its memory limit makes a parser die as often as its bugs do, and one that talks nonsense is as
+            # good as dead; neither is worth a second try.
+            assembly.interrupted(Outcome.LIMIT_EXCEEDED)
+        return assembly.result()
+
+    def _require_tesseract(self) -> None:
+        # Without this a missing program would pass for damaged images, and they would be settled as such.
+        if not self._may_ocr and shutil.which("tesseract") is None:
+            raise ConfigurationError("tesseract is not installed: install it, or read without OCR")
+        self._may_ocr = True
 
 
 class _Held:
-    """Bytes on their way to a parser, in a file of memory that has no name."""
+    """Bytes on their way to a parser, in a file of memory that has no name, and their hash."""
 
     def __init__(self) -> None:
-        self._file = os.fdopen(os.memfd_create("attachment", os.MFD_CLOEXEC), "wb", buffering=0)
+        self._file = os.fdopen(os.memfd_create("attachment", os.MFD_CLOEXEC), "r+b", buffering=0)
+        self._hash = hashlib.sha256()
         self.size_bytes = 0
 
-    def write(self, block: bytes) -> None:
-        self._file.write(block)
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    async def write(self, block: bytes | memoryview) -> None:
+        if len(block) < _THREAD_FROM_BYTES:
+            self._write(block)
+        else:
+            # Shielded by being waited out: a thread must not write to what has been closed.
+            await _to_its_end(asyncio.to_thread(self._write, block))
+
+    def _write(self, block: bytes | memoryview) -> None:
+        self._hash.update(block)
         self.size_bytes += len(block)
+        rest = memoryview(block).cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[memoryview]:
+        if not self.size_bytes:
+            yield memoryview(b"")
+            return
+        with mmap.mmap(self._file.fileno(), self.size_bytes, prot=mmap.PROT_READ) as mapped:
+            with memoryview(mapped) as view:
+                yield view
 
     def descriptor(self) -> int:
         self._file.seek(0)
@@ -215,93 +256,34 @@ class _Held:
         self._file.close()
 
 
-class _Tree:
-    """Results under construction, by path."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._open: dict[tuple[int, ...], dict[str, Any]] = {}
-        self._segments: dict[tuple[int, ...], list[Segment]] = {}
-        self._closed: dict[tuple[int, ...], dict[str, Any]] = {}
-        self._interruption: Outcome | None = None
-
-    def add(self, record: dict[str, Any]) -> None:
-        path = tuple(record.get("path", ()))
-        match record["type"]:
-            case "open":
-                self._open[path] = record
-            case "segment":
-                segment = Segment(record["text"], record["page"], record["label"])
-                self._segments.setdefault(path, []).append(segment)
-            case "close":
-                self._closed[path] = record
-
-    def interrupted(self, outcome: Outcome) -> None:
-        self._interruption = outcome
-
-    def result(self) -> AttachmentResult:
-        """The attachment's result, with those of what it holds below it."""
-        if () not in self._open:
-            self._open[()] = {"filename": self._job.filename, "content_type": self._job.content_type}
-        results = {path: self._one(path) for path in self._open}
-        for path in sorted(results, key=len, reverse=True):
-            if path:
-                parent = results[path[:-1]]
-                children = (*parent.children, results[path])
-                ordered = tuple(sorted(children, key=lambda child: child.path))
-                results[path[:-1]] = replace(parent, children=ordered)
-        return results[()]
-
-    def _one(self, path: tuple[int, ...]) -> AttachmentResult:
-        opened, closed = self._open[path], self._closed.get(path)
-        segments = tuple(self._segments.get(path, ()))
-        truncated = bool(closed and closed["truncated"])
-        if closed is not None:
-            outcome = Outcome(closed["outcome"])
-        else:
-            assert self._interruption is not None, "what was opened was closed, or cut off"
-            # Finished pages are kept: they are text, though not all of it.
-            outcome, truncated = (Outcome.TEXT, True) if segments else (self._interruption, False)
-        found = closed or {}
-        return AttachmentResult(
-            outcome=outcome,
-            metadata=Metadata(
-                size_bytes=opened.get("size_bytes"),
-                declared_content_type=opened.get("declared_content_type") or self._declared(path),
-                content_type=opened.get("content_type") or "application/octet-stream",
-                filename=safe_name(opened.get("filename")),
-                sha256=opened.get("sha256"),
-                pages=found.get("pages"),
-                author=found.get("author"),
-                title=found.get("title"),
-                created=found.get("created"),
-                seconds=found.get("seconds"),
-                truncated=truncated,
-            ),
-            segments=segments,
-            engines=tuple(found.get("engines", ())),
-            path=path,
-        )
-
-    def _declared(self, path: tuple[int, ...]) -> str | None:
-        return None if path else self._job.content_type
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for ``work`` even when cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class _ByteBudget:
-    """Bytes in flight over all attachments of the process; first come, first served."""
+    """Bytes in flight over all attachments of the process."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._free = total
         self._changed = asyncio.Condition()
 
-    def reserve(self, size: int) -> _Reservation:
-        return _Reservation(self, min(size, self._total))
-
-    async def take(self, size: int) -> None:
+    @contextlib.asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[_Reservation]:
+        reservation = _Reservation(self, min(size, self._total))
         async with self._changed:
-            await self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
+            await self._changed.wait_for(lambda: self._free >= reservation.size)
+            self._free -= reservation.size
+        try:
+            yield reservation
+        finally:
+            await reservation.shrink(0)
 
     async def give(self, size: int) -> None:
         async with self._changed:
@@ -309,46 +291,47 @@ class _ByteBudget:
             self._changed.notify_all()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reservation:
     budget: _ByteBudget
     size: int
 
-    async def __aenter__(self) -> None:
-        await self.budget.take(self.size)
+    async def shrink(self, size: int) -> None:
+        """Give back what is held above ``size``."""
+        surplus, self.size = self.size - min(size, self.size), min(size, self.size)
+        await self.budget.give(surplus)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.budget.give(self.size)
 
-
-async def _blocks(payload: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(payload, bytes):
-        yield payload
-    else:
+async def _blocks(payload: Payload) -> AsyncGenerator[bytes | memoryview, None]:
+    if not isinstance(payload, AsyncIterator):
+        yield memoryview(payload).cast("B")
+        return
+    try:
         async for block in payload:
             yield block
+    finally:
+        # A source that is not read to its end holds a connection: let it go now, not when it is collected.
+        if isinstance(payload, AsyncGenerator):
+            await payload.aclose()
 
 
-def _too_large(content_type: str | None, filename: str | None, size_bytes: int | None) -> AttachmentResult:
-    return AttachmentResult(
-        outcome=Outcome.TOO_LARGE,
-        metadata=Metadata(
-            size_bytes=size_bytes,
-            declared_content_type=content_type,
-            content_type=content_type or "application/octet-stream",
-            filename=safe_name(filename),
-            sha256=None,
-        ),
-        skipped_reason="too_large",
+def _about(content_type: str | None, filename: str | None) -> Metadata:
+    return Metadata(
+        size_bytes=None,
+        declared_content_type=content_type,
+        content_type=media_type(content_type) or UNKNOWN_TYPE,
+        filename=safe_name(filename),
+        sha256=None,
     )
 
 
-def safe_name(name: str | None) -> str | None:
-    """A file name to show: the last component, without control and direction characters, not too long."""
-    if not name:
+def _too_large(about: Metadata) -> AttachmentResult:
+    return AttachmentResult(Outcome.TOO_LARGE, about, skipped_reason="too_large")
+
+
+def _charset(content_type: str | None) -> str | None:
+    if not content_type or ";" not in content_type:
         return None
-    shown = "".join(
-        c for c in name if c.isprintable() and c not in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
-    )
-    shown = PurePosixPath(shown.replace("\\", "/")).name.strip()
-    return shown[-MAX_FILENAME_CHARACTERS:] or None
+    header = Message()
+    header["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
+    return charset_of(header)

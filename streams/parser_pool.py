@@ -7,13 +7,14 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,17 +68,23 @@ class Job:
 class _Parser:
     """One parser process, as seen from the pool."""
 
-    def __init__(self, connection: socket.socket, pid: int, protections: list[str]) -> None:
+    def __init__(self, connection: socket.socket, ready: dict[str, Any]) -> None:
         self.connection = connection
-        self.pid = pid
-        self.protections = protections
+        self.pid = int(ready["pid"])
+        self.directory = Path(ready["directory"])
+        self.protections: list[str] = ready["protections"]
         self.jobs = 0
 
     def kill(self) -> None:
-        """End the process and everything it started."""
+        """End the process and everything it started, and remove what they had written."""
         self.connection.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        # The dying go on for a moment: under another name they find the directory no more.
+        doomed = self.directory.with_name(f"dead-{self.directory.name}")
+        with contextlib.suppress(FileNotFoundError):
+            self.directory.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 class ParserPool:
@@ -111,7 +118,7 @@ class ParserPool:
             parser.kill()
         self._end_nursery()
 
-    async def run(self, job: Job, payload: int) -> AsyncIterator[dict[str, Any]]:
+    async def run(self, job: Job, payload: int) -> AsyncGenerator[dict[str, Any], None]:
         """Extract the file behind the descriptor ``payload``; gives the extractors' records as they come.
 
         Raises ParserTimedOutError or ParserDiedError; what was given until then is good.
@@ -168,7 +175,7 @@ class ParserPool:
             except (TimeoutError, EOFError, OSError) as error:
                 self._end_nursery()
                 raise ParserDiedError("the parser nursery does not start") from error
-            return _Parser(connection, ready["pid"], ready["protections"])
+            return _Parser(connection, ready)
 
     def _start_nursery(self) -> None:
         self._end_nursery()
@@ -245,8 +252,12 @@ def sweep(directory: Path, older_than_seconds: float = SWEPT_AFTER_SECONDS) -> i
     removed = 0
     deadline = time.time() - older_than_seconds
     for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            if path.lstat().st_mtime < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_mtime >= deadline:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
-                removed += 1
+            removed += 1
     return removed

@@ -27,7 +27,7 @@ MAX_OPEN_FILES = 256
 
 def send(connection: socket.socket, record: dict[str, Any]) -> None:
     """Write one record: its length, then JSON."""
-    data = json.dumps(record).encode("utf-8", "replace")
+    data = json.dumps(record).encode()
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
@@ -92,7 +92,6 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=int(arguments[0]))
     directory = arguments[1]
     memory_bytes, cpu_seconds, file_bytes = map(int, arguments[2:5])
-    os.environ["TMPDIR"] = tempfile.tempdir = directory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then hangs up
     import streams.extractors.registry  # noqa: F401 - seconds, spent here once
@@ -104,8 +103,12 @@ def main(arguments: list[str]) -> None:
             theirs.close()
             # tesseract's exit status is waited for
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # tesseract takes files: each process has a place of its own, so that whoever kills it knows
+            # what to remove.
+            os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="parser-", dir=directory)
             active = protect(memory_bytes, cpu_seconds, file_bytes)
-            send(ours, {"type": "ready", "pid": os.getpid(), "protections": active})
+            ready = {"pid": os.getpid(), "directory": tempfile.tempdir, "protections": active}
+            send(ours, {"type": "ready", **ready})
             try:
                 serve_jobs(ours)
             finally:

@@ -2,7 +2,9 @@
 
 import io
 import mimetypes
+import re
 import zipfile
+import zlib
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -11,21 +13,24 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"GIF89a", "image/gif"),
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
-    (b"BM", "image/bmp"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
     (b"{\\rtf", "application/rtf"),
     (b"\x1f\x8b", "application/gzip"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
     (b"Rar!\x1a\x07", "application/vnd.rar"),
-    (b"BZh", "application/x-bzip2"),
     (b"\xfd7zXZ\x00", "application/x-xz"),
 )
+# "BM" and "BZh" alone also begin texts (BMW, BZh...): these formats are told by what follows.
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+_BITMAP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 _OFFICE = {
     "word/": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "xl/": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "ppt/": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
 }
-_NAMES = {
+# Python's own table: what a machine has in /etc/mime.types must not decide.
+_EXTENSIONS = {
+    **mimetypes.MimeTypes().types_map[True],
     ".md": "text/markdown",
     ".log": "text/plain",
     ".tsv": "text/tab-separated-values",
@@ -38,24 +43,27 @@ _NAMES = {
 }
 _TEXT_TYPES = {"application/json", "application/xml", "message/rfc822", "application/xhtml+xml"}
 _HEAD_BYTES = 4096
+# pdfium accepts a PDF that begins this late.
+_PDF_WITHIN_BYTES = 1024
 _OCTET_STREAM = "application/octet-stream"
+_EPUB = "application/epub+zip"
+# RFC 6838's names; anything else was made to confuse whoever shows it.
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 
 
 def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
     """The media type, lower case, without parameters."""
     head = payload[:_HEAD_BYTES]
-    if b"%PDF-" in head[:1024]:
+    declared, named = media_type(declared), _by_name(filename)
+    is_text = _looks_like_text(head)
+    if _is_pdf(head, is_text, "application/pdf" in (declared, named)):
         return "application/pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return _zip_type(payload)
-    for magic, content_type in _MAGIC:
-        if head.startswith(magic) and (content_type != "image/bmp" or len(payload) > 26):
-            return content_type
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    declared = (declared or "").partition(";")[0].strip().lower()
-    named = _by_name(filename)
-    if not _looks_like_text(head):
+    binary = _by_magic(head)
+    if binary:
+        return binary
+    if not is_text:
         # A name or a header that promises text does not make bytes readable.
         claims = (named, declared)
         return next((c for c in claims if c and c != _OCTET_STREAM and not _is_text(c)), _OCTET_STREAM)
@@ -64,6 +72,30 @@ def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
     if _looks_like_html(head) and named not in ("text/plain", "text/markdown", "text/csv"):
         return "text/html"
     return next((claim for claim in (named, declared) if claim and _is_text(claim)), "text/plain")
+
+
+def media_type(header: str | None) -> str | None:
+    """The type that a Content-Type header names, lower case, without parameters; None where it names none."""
+    name = (header or "").partition(";")[0].strip().lower()
+    return name if _MEDIA_TYPE.fullmatch(name) else None
+
+
+def _is_pdf(head: bytes, is_text: bool, claimed: bool) -> bool:
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n\x00").startswith(b"%PDF-"):
+        return True
+    # Further down it is a PDF behind something else, unless it is a text that speaks of PDFs.
+    return b"%PDF-" in head[:_PDF_WITHIN_BYTES] and (claimed or not is_text)
+
+
+def _by_magic(head: bytes) -> str | None:
+    for magic, content_type in _MAGIC:
+        if head.startswith(magic):
+            return content_type
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADER_BYTES:
+        return "image/bmp"
+    return "application/x-bzip2" if _BZIP2.match(head) else None
 
 
 def _zip_type(payload: bytes) -> str:
@@ -80,8 +112,11 @@ def _zip_type(payload: bytes) -> str:
                     "application/zip",
                 )
             if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
-                return archive.read("mimetype").decode("ascii", "replace").strip() or "application/zip"
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError):
+                claimed = media_type(archive.read("mimetype").decode("ascii", "replace"))
+                # A zip is no text and no image, whatever it says: only formats that are zips are believed.
+                if claimed and (claimed == _EPUB or claimed.startswith("application/vnd.oasis.")):
+                    return claimed
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error):
         pass
     return "application/zip"
 
@@ -89,8 +124,7 @@ def _zip_type(payload: bytes) -> str:
 def _by_name(filename: str | None) -> str | None:
     if not filename or "." not in filename:
         return None
-    extension = "." + filename.rpartition(".")[2].lower()
-    return _NAMES.get(extension) or mimetypes.types_map.get(extension)
+    return _EXTENSIONS.get("." + filename.rpartition(".")[2].lower())
 
 
 def _is_text(content_type: str) -> bool:
@@ -104,6 +138,7 @@ def _looks_like_text(head: bytes) -> bool:
         # UTF-16 without a mark has its zeros all on one side; binaries have them everywhere.
         even, odd = head[0::2].count(0), head[1::2].count(0)
         return max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) < 0.02 * len(head)
+    # Escape (27) is common in Japanese mail, bell to carriage return in logs.
     control = sum(byte < 32 and byte not in (7, 8, 9, 10, 12, 13, 27) for byte in head)
     return control <= 0.02 * len(head)
 

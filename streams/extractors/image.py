@@ -41,7 +41,9 @@ def extract_image(document: Document) -> None:
                     if number > min(frames, document.limits.max_ocr_pages):
                         break
                     upright = ImageOps.exif_transpose(frame)
-                    document.text(read_image(upright), page=number if frames > 1 else None)
+                    document.text(
+                        read_image(upright, document.limits.max_pixels), page=number if frames > 1 else None
+                    )
                     document.progress()
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ExtractionError(Outcome.LIMIT_EXCEEDED) from error
@@ -49,8 +51,8 @@ def extract_image(document: Document) -> None:
             raise ExtractionError(Outcome.CORRUPT) from error
 
 
-def read_image(image: Image.Image) -> str:
-    """The text that tesseract sees."""
+def read_image(image: Image.Image, max_pixels: int) -> str:
+    """The text that tesseract sees. Raises ExtractionError where tesseract fails."""
     if min(image.size) < _MIN_SIDE:
         return ""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -58,10 +60,26 @@ def read_image(image: Image.Image) -> str:
         flat = Image.new("RGBA", image.size, "white")
         flat.alpha_composite(image.convert("RGBA"))
         image = flat
-    grey = image.convert("L")
-    enlargement = min(_GOOD_WIDTH / grey.width, _MAX_ENLARGEMENT)
+    grey = _grey(image)
+    room = (max_pixels / (grey.width * grey.height)) ** 0.5
+    enlargement = min(_GOOD_WIDTH / grey.width, _MAX_ENLARGEMENT, room)
     if enlargement > 1.2:
         size = (round(grey.width * enlargement), round(grey.height * enlargement))
         grey = grey.resize(size, Image.Resampling.LANCZOS)
-    text: str = pytesseract.image_to_string(ImageOps.autocontrast(grey), lang=OCR_LANGUAGE)
+    try:
+        text: str = pytesseract.image_to_string(ImageOps.autocontrast(grey), lang=OCR_LANGUAGE)
+    except pytesseract.TesseractError as error:
+        # Killed by a signal, mostly for want of memory; else it could not read what we drew for it.
+        killed = isinstance(error.status, int) and error.status < 0
+        raise ExtractionError(Outcome.LIMIT_EXCEEDED if killed else Outcome.CORRUPT) from error
     return text
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Eight bits a pixel. Pillow clips deeper ones (white paper and grey ink are both above 255)."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("L")
+    deep = image.convert("F")
+    low, high = deep.getextrema()
+    scale = 255 / ((high - low) or 1)  # type: ignore[operator] # one channel: two numbers
+    return deep.point(lambda value: value * scale - low * scale).convert("L")  # type: ignore[operator]

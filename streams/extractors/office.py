@@ -55,6 +55,15 @@ from unstructured.partition.docx import partition_docx  # noqa: E402
 from unstructured.partition.pptx import partition_pptx  # noqa: E402
 from unstructured.partition.xlsx import partition_xlsx  # noqa: E402
 
+# An encrypted office file is an OLE container with a stream of this name ([MS-OFFCRYPTO] 2.3.4).
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+
+
+def extract_ole(document: Document) -> None:
+    """DOC, XLS, PPT, MSG and encrypted office files. Reads none of them: raises ExtractionError."""
+    encrypted = _ENCRYPTED_PACKAGE in document.payload
+    raise ExtractionError(Outcome.ENCRYPTED if encrypted else Outcome.UNSUPPORTED)
+
 
 def extract_docx(document: Document) -> None:
     """Paragraphs, tables, headers and footers. Raises ExtractionError."""
@@ -88,9 +97,15 @@ def _partition(document: Document, partition: Callable[..., list[Any]], **option
     document.used("unstructured")
     _check_archive(document)
     _facts(document)
-    elements: list[Any] = partition(
-        file=io.BytesIO(document.payload), languages=[""], detect_language_per_element=False, **options
-    )
+    try:
+        elements: list[Any] = partition(
+            file=io.BytesIO(document.payload), languages=[""], detect_language_per_element=False, **options
+        )
+    except ValueError as error:
+        # python-docx and python-pptx read no templates and no files with macros.
+        if "content type is" in str(error):
+            raise ExtractionError(Outcome.UNSUPPORTED) from error
+        raise
     return elements
 
 

@@ -30,10 +30,16 @@ def extract_pdf(document: Document) -> None:
         pages = len(opened)
         document.facts["pages"] = pages
         document.truncated |= pages > document.limits.max_pages
-        scans = 0
+        scans = damaged = 0
         for number in range(min(pages, document.limits.max_pages)):
-            page = opened[number]
-            text = page.get_textpage().get_text_range()
+            try:
+                page = opened[number]
+                text = page.get_textpage().get_text_range()
+            except PdfiumError:
+                # One damaged page does not cost the others their text.
+                damaged += 1
+                document.truncated = True
+                continue
             if len("".join(text.split())) >= _SCAN_CHARACTERS or not _has_picture(page):
                 document.text(text, page=number + 1)
             elif not document.ocr:
@@ -45,16 +51,19 @@ def extract_pdf(document: Document) -> None:
             else:
                 document.truncated = True
             page.close()
+        if damaged and not document.characters and not document.waits_for_ocr:
+            raise ExtractionError(Outcome.CORRUPT)
 
 
 def _read_scan(document: Document, page: pypdfium2.PdfPage, number: int, layer: str) -> None:
     width, height = page.get_size()
     scale = min(OCR_SCALE, (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
-    read = read_image(page.render(scale=scale, grayscale=True).to_pil())
+    picture = page.render(scale=scale, grayscale=True).to_pil()
+    document.used("pytesseract")
+    read = read_image(picture, document.limits.max_pixels)
     # What the layer says and the picture shows is said once.
     unseen = [line for line in layer.splitlines() if line.strip() and line.strip() not in read]
     document.text("\n".join((*unseen, read)), page=number)
-    document.used("pytesseract")
     document.progress()
 
 

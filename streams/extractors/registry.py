@@ -6,7 +6,7 @@ from schemas.outcomes import Outcome
 from streams.extractors.containers import extract_mail, extract_zip
 from streams.extractors.detect import detect
 from streams.extractors.image import extract_image
-from streams.extractors.office import extract_docx, extract_pptx, extract_xlsx
+from streams.extractors.office import extract_docx, extract_ole, extract_pptx, extract_xlsx
 from streams.extractors.pdf import extract_pdf
 from streams.extractors.result import Document, ExtractionError
 from streams.extractors.text import extract_html, extract_text
@@ -17,6 +17,7 @@ _EXTRACTORS: dict[str, Callable[[Document], None]] = {
     f"{_OOXML}.wordprocessingml.document": extract_docx,
     f"{_OOXML}.presentationml.presentation": extract_pptx,
     f"{_OOXML}.spreadsheetml.sheet": extract_xlsx,
+    "application/x-ole-storage": extract_ole,
     "text/html": extract_html,
     "application/xhtml+xml": extract_html,
     "application/json": extract_text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,16 @@ from typing import Any
 
 from schemas.outcomes import Outcome
 from streams.extractors.limits import Limits
+
+# Half a UTF-16 pair is no text: no index, and no JSON but Python's, takes it.
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+# A title or an author; longer ones are made to fill an index.
+MAX_FACT_CHARACTERS = 1_000
+
+
+def writable(text: str) -> str:
+    """The text without what cannot be written as UTF-8 or must not be in an index."""
+    return _UNWRITABLE.sub("", text)
 
 
 class ExtractionError(Exception):
@@ -63,6 +74,7 @@ class Document:
     waits_for_ocr: bool = False
     children: int = 0
     is_container: bool = False
+    inline: bool = False  # shown in the body of the mail it came in
 
     @property
     def limits(self) -> Limits:
@@ -76,7 +88,7 @@ class Document:
 
     def text(self, text: str, *, page: int | None = None, label: str | None = None) -> None:
         """Emit text of one place. Text beyond the cap is cut, and the document says so."""
-        text = text.replace("\x00", "").strip()
+        text = writable(text).strip()
         room = self.limits.max_characters - self.budget.characters
         if len(text) > room:
             text, self.truncated = text[: max(room, 0)], True
@@ -87,7 +99,13 @@ class Document:
 
     def progress(self) -> None:
         """Say that a page is done: the deadline of the next one begins."""
-        self.emit({"type": "progress"})
+        self.emit({"type": "progress", "path": self.path, "engines": self.engines, **self._facts()})
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            name: writable(value)[:MAX_FACT_CHARACTERS] if isinstance(value, str) else value
+            for name, value in self.facts.items()
+        }
 
     def child(
         self,
@@ -96,6 +114,7 @@ class Document:
         filename: str | None = None,
         declared_content_type: str | None = None,
         charset: str | None = None,
+        inline: bool = False,
     ) -> Document:
         """A document inside this one, numbered from 1. Raises ExtractionError over the caps."""
         self.budget.entry()
@@ -111,6 +130,7 @@ class Document:
             ocr=self.ocr,
             budget=self.budget,
             emit=self.emit,
+            inline=inline,
         )
 
     @contextmanager
@@ -126,6 +146,7 @@ class Document:
                 "content_type": self.content_type,
                 "size_bytes": len(self.payload),
                 "sha256": hashlib.sha256(self.payload).hexdigest(),
+                "inline": self.inline,
             }
         )
         outcome: Outcome | None = None
@@ -133,9 +154,7 @@ class Document:
             yield
         except ExtractionError as error:
             outcome = error.outcome
-        except MemoryError:
-            outcome = Outcome.LIMIT_EXCEEDED
-        except RecursionError:
+        except (MemoryError, RecursionError):
             outcome = Outcome.LIMIT_EXCEEDED
         except Exception:  # noqa: BLE001 - parsers raise whatever they like on damaged input
             outcome = Outcome.CORRUPT
@@ -147,7 +166,7 @@ class Document:
                 "engines": self.engines,
                 "truncated": self.truncated,
                 "seconds": round(time.monotonic() - started, 3),
-                **self.facts,
+                **self._facts(),
             }
         )
 

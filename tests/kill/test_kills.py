@@ -5,12 +5,14 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cli.pipeline import Pipeline
 from cli.status import Observer, Status
+from connectors.errors import UnavailableError
 from devstack.sample.mailbox import write_sample_mailbox
 from tests.pipelines import documents, pipeline, settle
 
@@ -18,6 +20,12 @@ pytestmark = pytest.mark.timeout(900)
 
 PLAIN_MAILS = 1_200  # more than two pages of a listing
 WAIT_SECONDS = 120.0
+# Gmail takes its time, so that a process on any machine can be caught in the middle of something: every page
+# of the listing, and a few hundred messages halfway.
+SLOW = [
+    {"kind": "slow_body", "method": "messages.list", "seconds": 2.0},
+    {"kind": "slow_body", "method": "messages.get", "seconds": 1.0, "after": 400, "count": 200},
+]
 
 
 def _mail(path: Path) -> Path:
@@ -36,10 +44,12 @@ def _mail(path: Path) -> Path:
 
 async def _until(observer: Observer, condition: Callable[[Status], bool], what: str) -> Status:
     deadline = time.monotonic() + WAIT_SECONDS
+    status = None
     while True:
-        status = await observer.status()
-        if condition(status):
-            return status
+        with suppress(UnavailableError):  # an index that was made just now has no shard yet
+            status = await observer.status()
+            if condition(status):
+                return status
         if time.monotonic() > deadline:
             pytest.fail(f"never came to {what}: {status}")
         await asyncio.sleep(0.05)
@@ -59,14 +69,18 @@ async def _disturb(running: Pipeline) -> int:
         stopped = await observer.status()
         assert 0 < stopped.mailboxes[0].listed < (stopped.mailboxes[0].total or 0)
         kills += 1
-        running.start("source", "extract")
+        running.start("source")
         await _until(observer, lambda now: now.mailboxes[0].complete, "the listing's end")
-        begun = (await observer.status()).lag["extract"]
-        await _until(observer, lambda now: 0 < now.lag["extract"] < begun, "the middle of extraction")
+        # Each stage begins when the one before it has ended: only then does what waits for it get less.
+        waiting = (await observer.status()).lag["extract"]
+        running.start("extract")
+        await _until(observer, lambda now: 0 < now.lag["extract"] < waiting, "the middle of extraction")
         running.kill("extract", signal.SIGKILL)
         assert (await observer.status()).lag["extract"] > 0
         kills += 1
-        running.start("extract", "index")
+        running.start("extract")
+        await _until(observer, lambda now: now.lag["extract"] == 0, "the end of extraction")
+        running.start("index")
         await _until(
             observer, lambda now: now.messages > 0 and now.lag["index"] > 0, "the middle of indexing"
         )
@@ -87,9 +101,9 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
         running.start()
         calm = settle(running)
         expected = documents(running)
-    slow_listing = tmp_path / "faults.json"
-    slow_listing.write_text(json.dumps([{"kind": "slow_body", "method": "messages.list", "seconds": 2.0}]))
-    with pipeline(mail, tmp_path / "disturbed", faults=slow_listing) as running:
+    slow = tmp_path / "faults.json"
+    slow.write_text(json.dumps(SLOW))
+    with pipeline(mail, tmp_path / "disturbed", faults=slow) as running:
         assert asyncio.run(_disturb(running)) == 4
         disturbed = settle(running)
         got = documents(running)

@@ -27,6 +27,7 @@ from streams.parser_pool import PoolConfig, sweep
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 SENTENCE = "the quay wall leans seven millimetres"
 
 
@@ -44,7 +45,7 @@ async def engine(directory: Path) -> AsyncIterator[EphemeralAttachmentHandler]:
 @pytest.fixture(autouse=True)
 def nothing_stays(directory: Path) -> Iterator[None]:
     yield
-    assert list(directory.iterdir()) == []
+    assert [path for path in directory.rglob("*") if not path.is_dir()] == []
 
 
 def pdf(*pages: str, password: str | None = None) -> bytes:
@@ -222,6 +223,8 @@ async def test_a_zip_and_a_mail_give_their_contents_as_children(engine: Ephemera
         (lambda: picture(SENTENCE)[:50], Outcome.CORRUPT),
         (lambda: bytes(range(256)) * 20, Outcome.UNSUPPORTED),
         (lambda: b"\x1f\x8b" + bytes(100), Outcome.UNSUPPORTED),
+        (lambda: OLE + bytes(600), Outcome.UNSUPPORTED),
+        (lambda: OLE + bytes(600) + "EncryptedPackage".encode("utf-16-le"), Outcome.ENCRYPTED),
         (lambda: archive(("zeros", bytes(50 * MEBIBYTE))), Outcome.LIMIT_EXCEEDED),
         (lambda: archive(*((f"{n}.txt", b"x") for n in range(1100))), Outcome.LIMIT_EXCEEDED),
     ],
@@ -276,6 +279,44 @@ async def test_a_parser_that_dies_costs_its_document_only(directory: Path) -> No
         os.kill(next(iter(handler._pool._busy)).pid, signal.SIGKILL)
         assert (await work).outcome is Outcome.LIMIT_EXCEEDED
         assert (await _read(handler, SENTENCE.encode())).outcome is Outcome.TEXT
+
+
+async def test_a_scan_that_takes_too_long_leaves_no_file(directory: Path) -> None:
+    config = EngineConfig(ocr_page_seconds=20.0)
+    async with EphemeralAttachmentHandler(PoolConfig(directory, processes=1), config) as handler:
+        work = asyncio.create_task(_read(handler, picture(SENTENCE, size=(6_000, 6_000)), "big.png"))
+        while not list(directory.rglob("tess_*")):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert list(directory.rglob("tess_*")) == []
+
+
+async def test_half_a_letter_costs_itself_only(engine: EphemeralAttachmentHandler) -> None:
+    payload = archive(("a\ud800b.txt".encode("utf-8", "surrogatepass").decode("utf-8", "replace"), b"x"))
+    listed = await _read(engine, payload, "\ud83dall.zip")
+    json = await _read(engine, b'{"name": "\\ud83d' + SENTENCE.encode() + b'"}', "a.json")
+    page = await _read(engine, f"<p>&#xD800;{SENTENCE}</p>".encode(), "a.html")
+    for result in (listed, json, page):
+        result.text.encode()
+        (result.metadata.filename or "").encode()
+    assert SENTENCE in json.text and SENTENCE in page.text
+    assert listed.metadata.filename == "all.zip"
+
+
+async def test_a_damaged_entry_costs_itself_only(engine: EphemeralAttachmentHandler) -> None:
+    payload = bytearray(archive(("bad.txt", b"north " * 100), ("good.txt", SENTENCE.encode())))
+    payload[39:49] = b"\xff" * 10
+    result = await _read(engine, bytes(payload), "all.zip")
+    assert [child.outcome for child in result.children] == [Outcome.CORRUPT, Outcome.TEXT]
+
+
+@pytest.mark.parametrize("charset", ["iso2022_jp", "iso2022_kr", "hz", "utf-7", "shift_jis", "koi8-r"])
+async def test_every_declared_charset_is_read(engine: EphemeralAttachmentHandler, charset: str) -> None:
+    text = {"iso2022_kr": "안녕하세요", "hz": "你好世界", "koi8-r": "привет мир"}.get(charset, "日本語の文章")
+    body = text.encode(charset)
+    assert await engine.extract_body(body, "text/plain", charset) == text
 
 
 async def test_parsers_are_replaced_after_some_documents(directory: Path) -> None:
