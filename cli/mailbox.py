@@ -55,7 +55,9 @@ def add(
     except ValueError as error:
         raise click.UsageError(f"the credentials are no JSON: {error}") from error
     record = MailboxRecord(
-        mailbox_id=mailbox_id or new_mailbox_id(), address=address, include_spam_trash=include_spam_trash
+        mailbox_id=mailbox_id or new_mailbox_id(),
+        address=address,
+        **({"exclude_labels": ()} if include_spam_trash else {}),
     )
     asyncio.run(register(settings(), record, info))
     click.echo(json.dumps({"mailbox_id": record.mailbox_id}) if as_json else record.mailbox_id)

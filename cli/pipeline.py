@@ -127,7 +127,7 @@ class Pipeline:
             record = MailboxRecord(
                 mailbox_id=mailbox_id_of(mailbox["address"]),
                 address=mailbox["address"],
-                include_spam_trash=True,
+                exclude_labels=(),
             )
             token = {"token_uri": f"{self.gmail['url']}/token", "type": "authorized_user", **credentials}
             await register(self.settings, record, token)

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from typing import Any
 
 import click
 
-from cli.running import gmail_mailboxes, run_until_signal, start_observing
+from cli.running import gmail_mailboxes, gmail_quota, run_until_signal, start_observing
 from cli.settings import Settings, settings
 
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
@@ -23,17 +24,30 @@ def source() -> None:
 
     Example: KAFKA_BOOTSTRAP=kafka:9092 mailstream source
     """
-    from connectors.source import SourceConnector
+    from connectors.mailbox_sync import SyncConfig
+    from connectors.source import SourceConfig, SourceConnector
 
     config = settings()
     start_observing(config)
     mailboxes = gmail_mailboxes(config, config.gmail_source_share)
+    sync = SyncConfig(
+        poll_seconds=config.source_poll_seconds,
+        draft_quiet_seconds=config.draft_quiet_seconds,
+        audit_hours=config.audit_hours,
+        audit_repair=config.audit_repair,
+        estimate=gmail_quota(config, config.gmail_extract_share).estimate,
+    )
     run_until_signal(
         SourceConnector(
-            config.kafka_bootstrap,
+            SourceConfig(
+                config.kafka_bootstrap,
+                config.elasticsearch_url,
+                sync,
+                use_gmail_api=config.use_gmail_api,
+                watch_topic=config.gmail_pubsub_topic,
+            ),
             mailboxes.open,
-            config.source_poll_seconds,
-            use_gmail_api=config.use_gmail_api,
+            mailboxes.quota.set_part,
         ).run()
     )
 
@@ -111,20 +125,24 @@ def _run_faust(name: str) -> None:
 
     config = settings()
     start_observing(config)
-    run_worker(name, worker_config(config), config.log_level)
+    run_worker(name, worker_config(config, name), config.log_level)
 
 
-def worker_config(config: Settings) -> Any:
+def worker_config(config: Settings, name: str) -> Any:
     """The workers' configuration out of the settings."""
     from streams.apps import WorkerConfig
 
+    is_slow = name == "slow"
+    share = config.gmail_slow_share if is_slow else config.gmail_extract_share
+    # Opened with the first mailbox: the index worker has none, and needs no key. Deferred work is spread by
+    # document: every slow worker may come to any mailbox.
+    mailboxes = cache(lambda: gmail_mailboxes(config, share, splits_mailboxes=is_slow))
     return WorkerConfig(
         kafka_bootstrap=config.kafka_bootstrap,
         elasticsearch_url=config.elasticsearch_url,
         state_directory=config.state_directory,
-        open_mailbox=lambda record, credential: gmail_mailboxes(config, 1 - config.gmail_source_share).open(
-            record, credential
-        ),
+        open_mailbox=lambda record, credential: mailboxes().open(record, credential),
+        on_part=lambda part: mailboxes().quota.set_part(part),
         open_engine=lambda: engine(config),
         encoder=config.encoder,
         max_chunks=config.max_chunks_per_document,

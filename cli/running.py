@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from cli.settings import Settings
 from connectors.errors import ConfigurationError
 from connectors.gmail.mailboxes import GmailMailboxes
-from connectors.gmail.quota import quota
+from connectors.gmail.quota import ProjectQuota, Quota, quota
 from connectors.vault import Vault
 
 
@@ -37,16 +37,24 @@ def vault(settings: Settings) -> Vault:
     return Vault(key)
 
 
-def gmail_mailboxes(settings: Settings, share: float) -> GmailMailboxes:
-    """How this process opens mailboxes; ``share`` is its part of each one's quota."""
-    limited = settings.gmail_quota_limits != "off"
-    limits = settings.gmail_quota_limits if limited else "new"
-    return GmailMailboxes(
-        vault(settings),
-        quota(settings.gmail_quota_costs, limits, share),
-        limited=limited,
-        endpoint=settings.gmail_api_endpoint,
+def gmail_quota(settings: Settings, share: float) -> Quota:
+    """What a kind of process may spend that has ``share`` (0-1] of Google's limits."""
+    return quota(
+        settings.gmail_quota_costs,
+        settings.gmail_quota_limits,
+        share,
+        mailbox_units_per_minute=settings.gmail_mailbox_units_per_minute,
+        project_units_per_minute=settings.gmail_project_units_per_minute,
+        project_units_per_day=settings.gmail_project_units_per_day,
+        requests_in_flight=settings.gmail_requests_in_flight,
+        bytes_per_day=settings.gmail_bytes_per_day,
     )
+
+
+def gmail_mailboxes(settings: Settings, share: float, *, splits_mailboxes: bool = False) -> GmailMailboxes:
+    """How this process opens mailboxes; ``share`` is its part of each one's quota."""
+    project = ProjectQuota(gmail_quota(settings, share), splits_mailboxes=splits_mailboxes)
+    return GmailMailboxes(vault(settings), project, settings.gmail_api_endpoint)
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:

@@ -2,9 +2,9 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.errors import ConfigurationError
@@ -33,14 +33,65 @@ class Settings(BaseSettings):
     gmail_quota_limits: Literal["new", "legacy", "off"] = Field(
         "new", description="Which limits Google applies; off only where nobody counts"
     )
+    gmail_mailbox_units_per_minute: int | None = Field(
+        None, ge=60, description="Units a minute of one mailbox, where they are not the table's"
+    )
+    gmail_project_units_per_minute: int | None = Field(
+        None, ge=60, description="Units a minute of the whole project, where they are not the table's"
+    )
+    gmail_project_units_per_day: int | None = Field(
+        None, ge=1_000, description="Units a day of the whole project, where they are not the table's"
+    )
+    gmail_requests_in_flight: int = Field(
+        10, ge=2, description="Requests that may be under way for one mailbox, over all processes"
+    )
+    gmail_bytes_per_day: int = Field(
+        2_500_000_000, ge=1_000_000, description="Bytes a day that Gmail gives of one mailbox"
+    )
     gmail_source_share: float = Field(
         0.1, gt=0, lt=1, description="The part of a mailbox's quota that listing and history may use"
+    )
+    gmail_slow_share: float = Field(
+        0.2, gt=0, lt=1, description="The part that OCR and what had to wait may use; extract has the rest"
     )
     source_poll_seconds: float = Field(
         10.0, gt=0, description="How often the history of a mailbox is asked for when nobody hints"
     )
+    draft_quiet_seconds: float = Field(
+        60.0, ge=0, description="How long a draft must be left alone before it is read"
+    )
+    audit_hours: float = Field(
+        24.0, ge=0, description="How often each mailbox is compared with the index; 0 never"
+    )
+    audit_repair: bool = Field(True, description="Whether audits that nobody asked for mend what they find")
+    gmail_pubsub_topic: str | None = Field(
+        None, description="Topic that Gmail announces changes to, projects/P/topics/T; none: polling only"
+    )
+    push_host: str = Field("127.0.0.1", description="Where `mailstream push` listens")
+    push_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 takes a free one")
+    push_audience: str | None = Field(
+        None, description="Audience of the tokens that come with pushes: the subscription's setting"
+    )
+    push_service_account: str | None = Field(
+        None, description="E-mail of the service account that signs pushes: the subscription's setting"
+    )
+    push_certificates_url: str = Field(
+        "https://www.googleapis.com/oauth2/v1/certs", description="Where the signers' certificates are"
+    )
+    pubsub_subscription: str | None = Field(
+        None, description="Subscription to pull from, projects/P/subscriptions/S, instead of being pushed to"
+    )
+    pubsub_endpoint: str | None = Field(
+        None, description="Another address of Pub/Sub than Google's, such as the emulator"
+    )
+    google_credentials_file: Path | None = Field(
+        None, description="A service account's key file, for pulling from Pub/Sub and listing a domain"
+    )
     credentials_key: SecretStr = Field(
         SecretStr(""), description="Base64 of 32 bytes: encrypts credentials at rest"
+    )
+    credentials_key_file: Path | None = Field(
+        None, description="The same from a file, one key a line: the first seals, all open"
     )
 
     encoder: Literal["minilm", "hash"] = Field(
@@ -65,6 +116,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line"
     )
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> Self:
+        if self.gmail_source_share + self.gmail_slow_share >= 1:
+            raise ValueError("GMAIL_SOURCE_SHARE and GMAIL_SLOW_SHARE must leave a part for extract")
+        return self
+
+    @property
+    def gmail_extract_share(self) -> float:
+        """The part of a mailbox's quota that is left for extract."""
+        return 1 - self.gmail_source_share - self.gmail_slow_share
 
 
 @cache

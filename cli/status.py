@@ -20,9 +20,9 @@ from schemas import topics
 from schemas.events import Cursor, MailboxRecord
 
 STAGES = {
-    "extract": ("mailstream-extract", (topics.CHANGES.name, topics.BACKFILL.name)),
-    "slow": ("mailstream-slow", (topics.DEFERRED.name,)),
-    "index": ("mailstream-index", (topics.DOCUMENTS.name,)),
+    "extract": (topics.EXTRACT_GROUP, (topics.CHANGES.name, topics.BACKFILL.name)),
+    "slow": (topics.SLOW_GROUP, (topics.DEFERRED.name,)),
+    "index": (topics.INDEX_GROUP, (topics.DOCUMENTS.name,)),
 }
 
 

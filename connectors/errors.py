@@ -4,6 +4,8 @@ Library errors are mapped to these once, at the edge where the library is called
 (a refused attachment, an infected one, a truncated text) is a value, see ``schemas.outcomes``.
 """
 
+from typing import Literal
+
 
 class MailstreamError(Exception):
     """Base of all. ``transient`` is data on the class, so that one retry rule serves every caller."""
@@ -40,10 +42,18 @@ class GmailUnavailableError(GmailError):
     transient = True
 
 
+class FailedPreconditionError(GmailUnavailableError):
+    """400 FAILED_PRECONDITION: healthy mailboxes answer it now and then, one without Gmail always."""
+
+
 class RateLimitedError(GmailError):
-    """403 ``rateLimitExceeded``/``userRateLimitExceeded`` or 429; Google may name a time to wait."""
+    """403 ``rateLimitExceeded``/``userRateLimitExceeded`` or 429; Google may name a time to wait.
+
+    ``scope`` says whose limit it was: the ``mailbox``'s, the ``project``'s, or that on ``concurrency``.
+    """
 
     transient = True
+    scope: Literal["mailbox", "project", "concurrency"] = "mailbox"
 
 
 class NotFoundError(GmailError):

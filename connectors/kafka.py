@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -252,18 +252,40 @@ class LagMeter:
 
         In a compacted topic the offsets that compaction removed count too.
         """
-        try:
-            committed = await self._committed(group)
-            partitions = await _partitions(self._client, topics)
-            ends = await self._client.end_offsets(partitions)
-            starts = await self._client.beginning_offsets(partitions)
-        except KafkaError as error:
-            raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
+        committed = await self._committed(group)
+        return self._behind(committed, await self.ends(topics), await self._starts(topics))
+
+    async def behind(self, group: str, ends: Mapping[TopicPartition, int]) -> int:
+        """Records before ``ends`` that ``group`` has not committed."""
+        names = sorted({tp.topic for tp in ends})
+        return self._behind(await self._committed(group), ends, await self._starts(names))
+
+    async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        """Where each partition of ``topics`` ends now."""
+        with _mapped_lag():
+            ends: dict[TopicPartition, int] = await self._client.end_offsets(
+                await _partitions(self._client, topics)
+            )
+        return ends
+
+    async def _starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        with _mapped_lag():
+            starts: dict[TopicPartition, int] = await self._client.beginning_offsets(
+                await _partitions(self._client, topics)
+            )
+        return starts
+
+    def _behind(
+        self,
+        committed: Mapping[TopicPartition, Any],
+        ends: Mapping[TopicPartition, int],
+        starts: Mapping[TopicPartition, int],
+    ) -> int:
         waiting = 0
-        for tp in partitions:
+        for tp, end in ends.items():
             known = committed.get(tp)
             start = known.offset if known is not None and known.offset >= 0 else starts[tp]
-            waiting += max(0, ends[tp] - start)
+            waiting += max(0, end - start)
         return waiting
 
     async def _committed(self, group: str) -> dict[TopicPartition, Any]:
@@ -275,15 +297,21 @@ class LagMeter:
                 return offsets
             except KafkaError as error:
                 if not error.retriable or time.monotonic() > deadline:
-                    raise
+                    raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
             await asyncio.sleep(0.2)
 
     async def records(self, topic: str) -> int:
         """Records that stand in a topic, those that compaction removed counted too."""
-        partitions = await _partitions(self._client, [topic])
-        ends = await self._client.end_offsets(partitions)
-        starts = await self._client.beginning_offsets(partitions)
-        return sum(ends[tp] - starts[tp] for tp in partitions)
+        ends, starts = await self.ends([topic]), await self._starts([topic])
+        return sum(ends[tp] - starts[tp] for tp in ends)
+
+
+@contextmanager
+def _mapped_lag() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
 
 
 async def _partitions(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:

@@ -30,3 +30,12 @@ index_conflicts_counter = Counter(
     "index_conflicts", "Writes that lost a compare-and-set and were merged again"
 )
 index_chunks_counter = Counter("index_chunks", "Chunks embedded")
+source_audit_gauge = Gauge(
+    "source_audit_gauge",
+    "Messages that an audit found missing, stale or with other labels than in Gmail",
+    ["mailbox", "difference"],
+)
+gmail_watch_expiry_gauge = Gauge(
+    "gmail_watch_expiry_gauge", "When a mailbox's watch ends, in seconds since 1970", ["mailbox"]
+)
+source_mailboxes_gauge = Gauge("source_mailboxes", "Mailboxes that this process follows")

@@ -1,376 +1,245 @@
-"""The source connector's loop: which mailboxes are ours, how far each has been read, what is new.
+"""The source connector: which mailboxes are this process's, and a ``MailboxSync`` for each. Knows no Gmail.
 
-It knows no Gmail: a mailbox is a ``MailSource``. The one rule that everything here serves: events first,
-confirmed by the broker, then the cursor that covers them. The cursor may lag what was emitted, never lead it;
-whatever is emitted twice merges into the same index.
+Whoever is assigned a mailbox's partition of ``mail.sync-requests`` owns it and follows it unasked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
+from pydantic import ValidationError
 
-from connectors.errors import (
-    HistoryExpiredError,
-    MailstreamError,
-    PageTokenExpiredError,
-)
+from connectors.chores import LabelNames, PutOffDeletions, Watch
+from connectors.downstream import Downstream, IndexDownstream
+from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
-from connectors.metrics import gmail_history_gap_gauge, source_events_counter
+from connectors.mail_source import MailSource
+from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
+from connectors.metrics import source_mailboxes_gauge
 from schemas import topics
 from schemas.events import (
-    HIDDEN_LABELS,
-    ChangeKind,
     Cursor,
-    Listing,
     MailboxRecord,
     MailboxState,
-    MessageChange,
-    now_milliseconds,
+    SyncRequest,
+    credential_key,
+    labels_key,
 )
-from schemas.identity import hashed, partition_for
+from schemas.identity import partition_for
 
 log = logging.getLogger(__name__)
 
-GROUP = "mailstream-source"
-# What a person sees last: a failing mailbox is tried again after this long at most.
-MAX_BACKOFF_SECONDS = 60.0
+# How long a request that cannot be recorded yet is left in the topic before it is looked at again.
+_UNRECORDED_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where a mailbox stands: its newest historyId and how many messages it holds."""
+class SourceConfig:
+    """What the connector needs to know. ``watch_topic``: the Pub/Sub topic of pushes, None for none."""
 
-    history_id: int
-    messages: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListingPage:
-    """One page of (message id, thread id); no token: the last one."""
-
-    messages: tuple[tuple[str, str | None], ...]
-    next_page_token: str | None
+    kafka_bootstrap: str
+    elasticsearch_url: str
+    sync: SyncConfig
+    use_gmail_api: bool = True
+    watch_topic: str | None = None
+    registry_seconds: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
-    """One page of changes; ``history_id`` is the mailbox's newest when the page was made."""
-
-    changes: list[MessageChange]
-    history_id: int
-    next_page_token: str | None
-
-
-class MailSource(Protocol):
-    """A mailbox that can be listed and followed."""
-
-    async def position(self) -> Position:
-        """The newest historyId and the number of messages."""
-
-    async def list_page(self, page_token: str | None, *, include_spam_trash: bool) -> ListingPage:
-        """One page of message ids. Raises PageTokenExpiredError when the token is stale."""
-
-    async def history_page(
-        self, mailbox_id: str, epoch: int, start_history_id: int, page_token: str | None
-    ) -> HistoryPage:
-        """One page of changes. Raises HistoryExpiredError when the start is older than what is kept."""
-
-
-class MailboxSync:
-    """Reads one mailbox: follows its history, and beside that walks its listing page by page."""
-
-    def __init__(
-        self,
-        record: MailboxRecord,
-        cursor: Cursor | None,
-        source: MailSource,
-        producer: Producer,
-        poll_seconds: float,
-    ) -> None:
-        self._mailbox = record
-        self._cursor = cursor if cursor is not None and cursor.epoch == record.epoch else None
-        self._source = source
-        self._producer = producer
-        self._poll_seconds = poll_seconds
-        self._woken = asyncio.Event()
-
-    @property
-    def cursor(self) -> Cursor | None:
-        """How far the mailbox has been read; None before the first position is known."""
-        return self._cursor
-
-    def wake(self) -> None:
-        """Somebody has a hint that there is news: look now, not at the next poll."""
-        self._woken.set()
-
-    async def run(self) -> None:
-        """Go on for ever. Raises what no retry can mend, AuthorizationError above all."""
-        failures = 0
-        while True:
-            try:
-                await self.step()
-                failures = 0
-            except MailstreamError as error:
-                if not error.transient:
-                    raise
-                failures += 1
-                backoff = min(0.5 * 2**failures, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
-                wait_seconds = max(error.retry_after_seconds or 0.0, backoff)
-                log.warning(
-                    "mailbox %s: %s: trying again in %.1f s", self._mailbox.mailbox_id, error, wait_seconds
-                )
-                await asyncio.sleep(wait_seconds)
-
-    async def step(self) -> None:
-        """History to its end, then one page of the listing; waits for news when there is none to walk."""
-        if self._cursor is None:
-            await self._start_listing()
-        await self.follow_history()
-        assert self._cursor is not None
-        if not self._cursor.listing.complete:
-            await self.list_one_page()
-            return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), self._poll_seconds)
-        self._woken.clear()
-
-    async def _start_listing(self) -> None:
-        """Begin a run. The position is taken BEFORE the first page: what arrives later is in the history."""
-        position = await self._source.position()
-        listing = Listing(run=uuid.uuid4().hex, history_id=position.history_id, total=position.messages)
-        await self._save(position.history_id, listing)
-        log.info("mailbox %s: listing %d messages", self._mailbox.mailbox_id, position.messages)
-
-    async def follow_history(self) -> None:
-        """Emit every change since the cursor, then move the cursor.
-
-        The new position is the one the FIRST page named: what happened while we turned the pages comes with
-        the next run, be it for the second time.
-        """
-        assert self._cursor is not None
-        start = self._cursor.history_id
-        reached: int | None = None
-        token: str | None = None
-        while True:
-            try:
-                page = await self._source.history_page(
-                    self._mailbox.mailbox_id, self._mailbox.epoch, start, token
-                )
-            except HistoryExpiredError:
-                log.warning(
-                    "mailbox %s: history before %d is gone, listing again", self._mailbox.mailbox_id, start
-                )
-                await self._start_listing()
-                return
-            reached = page.history_id if reached is None else reached
-            await self._emit(topics.CHANGES.name, self._in_scope(page.changes))
-            token = page.next_page_token
-            if token is None:
-                break
-        gmail_history_gap_gauge.labels(mailbox=hashed(self._mailbox.mailbox_id)).set(max(reached - start, 0))
-        if reached > start:
-            await self._save(reached, self._cursor.listing)
-
-    async def list_one_page(self) -> None:
-        """Emit one page of the listing as upserts, then move the cursor."""
-        assert self._cursor is not None
-        listing = self._cursor.listing
-        try:
-            page = await self._source.list_page(
-                listing.page_token, include_spam_trash=self._mailbox.include_spam_trash
-            )
-        except PageTokenExpiredError:
-            # From the start again, from the same H0: what was listed before merges with what comes.
-            log.warning("mailbox %s: the page token is stale, listing again", self._mailbox.mailbox_id)
-            restart = {"run": uuid.uuid4().hex, "page_token": None, "pages": 0, "listed": 0}
-            await self._save(self._cursor.history_id, listing.model_copy(update=restart))
-            return
-        await self._emit(
-            topics.BACKFILL.name,
-            [
-                MessageChange(
-                    mailbox_id=self._mailbox.mailbox_id,
-                    epoch=self._mailbox.epoch,
-                    kind=ChangeKind.UPSERT,
-                    message_id=message_id,
-                    thread_id=thread_id,
-                    history_id=listing.history_id,
-                    origin="listing",
-                )
-                for message_id, thread_id in page.messages
-            ],
-        )
-        await self._save(
-            self._cursor.history_id,
-            listing.model_copy(
-                update={
-                    "page_token": page.next_page_token,
-                    "pages": listing.pages + 1,
-                    "listed": listing.listed + len(page.messages),
-                    "complete": page.next_page_token is None,
-                }
-            ),
-        )
-        if page.next_page_token is None:
-            log.info("mailbox %s: listing complete", self._mailbox.mailbox_id)
-
-    def _in_scope(self, changes: Iterable[MessageChange]) -> Iterable[MessageChange]:
-        for change in changes:
-            yield change
-            # Out of spam or trash: a message we may never have fetched comes into scope.
-            if change.kind is ChangeKind.LABEL_REMOVED and HIDDEN_LABELS & set(change.label_ids):
-                yield change.model_copy(update={"kind": ChangeKind.UPSERT, "label_ids": ()})
-
-    async def _emit(self, topic: str, changes: Iterable[MessageChange]) -> None:
-        records = [Send(topic, change.mailbox_id, change.encode()) for change in changes]
-        if records:
-            await self._producer.send(records)
-            source_events_counter.labels(topic=topic).inc(len(records))
-
-    async def _save(self, history_id: int, listing: Listing) -> None:
-        cursor = Cursor(
-            mailbox_id=self._mailbox.mailbox_id,
-            epoch=self._mailbox.epoch,
-            history_id=history_id,
-            listing=listing,
-            updated_at=now_milliseconds(),
-        )
-        await self._producer.send([Send(topics.CURSORS.name, cursor.mailbox_id, cursor.encode())])
-        self._cursor = cursor
+@dataclass(slots=True)
+class _Running:
+    sync: MailboxSync
+    task: asyncio.Task[None]
+    record: MailboxRecord
+    credential: bytes | None
 
 
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
     """Which partitions, and so which mailboxes, are ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], Awaitable[None]], gained: Callable[[int], None]) -> None:
         self.partitions: frozenset[int] = frozenset()
+        self._lost = lost
+        self._gained = gained
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         self.partitions = frozenset()
+        # Before anybody else may own them: two owners do no harm, but they spend twice the quota.
+        await self._lost()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         self.partitions = frozenset(tp.partition for tp in assigned)
+        self._gained(len(self.partitions))
 
 
 class SourceConnector:
     """Runs a ``MailboxSync`` for every live mailbox whose partition this process was assigned.
 
-    ``open_source`` builds the MailSource of a mailbox from its registry record and credential record.
+    ``open_source`` builds the MailSource of a mailbox from its registry record and credential record;
+    ``on_part`` hears which part (0-1] of all mailboxes this process owns from now on.
     """
 
     def __init__(
         self,
-        bootstrap: str,
+        config: SourceConfig,
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
-        poll_seconds: float,
-        *,
-        use_gmail_api: bool = True,
-        registry_seconds: float = 1.0,
+        on_part: Callable[[float], None] = lambda _part: None,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._config = config
         self._open_source = open_source
-        self._poll_seconds = poll_seconds
-        self._default = "gmail_api" if use_gmail_api else "imap"
-        self._registry_seconds = registry_seconds
-        self._ownership = _Ownership()
-        self._running: dict[str, tuple[MailboxSync, asyncio.Task[None], MailboxRecord]] = {}
+        self._on_part = on_part
+        self._default = "gmail_api" if config.use_gmail_api else "imap"
+        self._partitions = 1
+        self._ownership = _Ownership(self._stop_all, self._gained)
+        self._running: dict[str, _Running] = {}
 
     async def run(self) -> None:
         """Go on until cancelled. Raises UnavailableError when Kafka stays away."""
+        bootstrap = self._config.kafka_bootstrap
         async with (
-            Producer(self._bootstrap) as producer,
-            Table.open(self._bootstrap, topics.MAILBOXES.name) as registry,
-            Table.open(self._bootstrap, topics.CURSORS.name) as cursors,
+            Producer(bootstrap) as producer,
+            Table.open(bootstrap, topics.MAILBOXES.name) as registry,
+            Table.open(bootstrap, topics.CURSORS.name) as cursors,
+            IndexDownstream.open(bootstrap, self._config.elasticsearch_url) as downstream,
             consumer(
-                self._bootstrap,
-                group_id=GROUP,
+                bootstrap,
+                group_id=topics.SOURCE_GROUP,
                 enable_auto_commit=False,
-                auto_offset_reset="latest",
+                auto_offset_reset="earliest",
                 session_timeout_ms=12_000,
                 heartbeat_interval_ms=3_000,
             ) as requests,
         ):
+            self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
-            partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             try:
                 while True:
-                    await self._take_requests(requests)
+                    await self._take_requests(requests, registry)
                     await registry.catch_up()
-                    await self._balance(registry, cursors, producer, partitions)
+                    await self._balance(registry, cursors, producer, downstream)
             finally:
-                await self._stop(list(self._running))
+                await self._stop_all()
 
-    async def _take_requests(self, requests: AIOKafkaConsumer) -> None:
+    def _gained(self, partitions: int) -> None:
+        if partitions:
+            self._on_part(partitions / self._partitions)
+
+    # --- requests ------------------------------------------------------------------------------------
+
+    async def _take_requests(self, requests: AIOKafkaConsumer, registry: Table) -> None:
+        """Hints wake, everything else is recorded; what is recorded is committed, and nothing else is."""
         # The poll also carries the group's rebalances and paces this loop.
-        batches = await requests.getmany(timeout_ms=int(self._registry_seconds * 1000))
-        for records in batches.values():
+        batches = await requests.getmany(timeout_ms=int(self._config.registry_seconds * 1000))
+        offsets: dict[TopicPartition, int] = {}
+        for partition, records in batches.items():
             for record in records:
-                running = self._running.get((record.key or b"").decode())
-                if running is not None:
-                    running[0].wake()
-        if batches:
-            # A request is only a hint here: the mailbox's owner polls unasked as well.
-            await requests.commit()
+                if not await self._take(record.value or b"", registry):
+                    requests.seek(partition, record.offset)
+                    await asyncio.sleep(_UNRECORDED_SECONDS)
+                    break
+                offsets[partition] = record.offset + 1
+        if offsets:
+            try:
+                await requests.commit(offsets)
+            except KafkaError as error:
+                # The group has moved on: the next owner takes them again, which does no harm.
+                log.warning("requests were not committed: %s", error)
 
-    async def _balance(self, registry: Table, cursors: Table, producer: Producer, partitions: int) -> None:
+    async def _take(self, value: bytes, registry: Table) -> bool:
+        try:
+            request = SyncRequest.decode(value)
+        except ValidationError:
+            log.warning("a request cannot be read: left out")
+            return True
+        running = self._running.get(request.mailbox_id)
+        if running is None:
+            # Ours, but not begun with yet; or nobody's: unknown, parked, or read by other means.
+            record = registry.values.get(request.mailbox_id)
+            return request.kind == "hint" or record is None or not self._is_followed(record)
+        if request.kind == "hint":
+            running.sync.hint(request)
+            return True
+        return await running.sync.record(request)
+
+    # --- mailboxes -----------------------------------------------------------------------------------
+
+    async def _balance(
+        self, registry: Table, cursors: Table, producer: Producer, downstream: Downstream
+    ) -> None:
         """Start what is ours and not running, stop what is not ours any more or has changed."""
-        wanted = self._wanted(registry, partitions)
+        wanted = self._wanted(registry)
         await self._stop(
             [
                 mailbox_id
-                for mailbox_id, (_, _, record) in self._running.items()
-                if wanted.get(mailbox_id) != record
+                for mailbox_id, running in self._running.items()
+                if wanted.get(mailbox_id) != running.record
+                or registry.values.get(credential_key(mailbox_id)) != running.credential
             ]
         )
         starting = [mailbox_id for mailbox_id in wanted if mailbox_id not in self._running]
         if starting:
             await cursors.catch_up()
         for mailbox_id in starting:
-            record = wanted[mailbox_id]
-            value = cursors.values.get(mailbox_id)
-            credential = registry.values.get(f"{mailbox_id}/credential")
+            record, credential = wanted[mailbox_id], registry.values.get(credential_key(mailbox_id))
             try:
                 source = self._open_source(record, credential)
             except MailstreamError as error:
                 await self._park(producer, record, error)
                 continue
+            value = cursors.values.get(mailbox_id)
             sync = MailboxSync(
-                record, Cursor.decode(value) if value else None, source, producer, self._poll_seconds
+                record,
+                Cursor.decode(value) if value else None,
+                source,
+                producer,
+                downstream,
+                partition_for(mailbox_id, self._partitions),
+                self._config.sync,
+                self._chores(record, source, producer, registry, cursors),
             )
-            self._running[mailbox_id] = (sync, asyncio.create_task(sync.run()), record)
-        for _, task, record in list(self._running.values()):
-            if task.done():
-                await self._ended(producer, record, task)
+            task = asyncio.create_task(sync.run())
+            self._running[mailbox_id] = _Running(sync, task, record, credential)
+        for running in list(self._running.values()):
+            if running.task.done():
+                await self._ended(producer, running)
+        source_mailboxes_gauge.set(len(self._running))
 
-    def _wanted(self, registry: Table, partitions: int) -> dict[str, MailboxRecord]:
-        records = {
-            key: MailboxRecord.decode(value) for key, value in registry.values.items() if "/" not in key
-        }
+    def _chores(
+        self, record: MailboxRecord, source: MailSource, producer: Producer, registry: Table, cursors: Table
+    ) -> list[Chore]:
+        chores: list[Chore] = [
+            PutOffDeletions(record, producer, self._partitions, cursors.values),
+            LabelNames(source, record, producer, registry.values.get(labels_key(record.mailbox_id))),
+        ]
+        if self._config.watch_topic:
+            chores.append(Watch(source, record, self._config.watch_topic))
+        return chores
+
+    def _wanted(self, registry: Table) -> dict[str, MailboxRecord]:
         return {
-            mailbox_id: record
-            for mailbox_id, record in records.items()
-            if record.state is MailboxState.LIVE
-            and (record.source or self._default) != "imap"
-            and partition_for(mailbox_id, partitions) in self._ownership.partitions
+            mailbox_id: MailboxRecord.decode(value)
+            for mailbox_id, value in registry.values.items()
+            if "/" not in mailbox_id
+            and partition_for(mailbox_id, self._partitions) in self._ownership.partitions
+            and self._is_followed(value)
         }
 
-    async def _ended(self, producer: Producer, record: MailboxRecord, task: asyncio.Task[None]) -> None:
+    def _is_followed(self, value: bytes) -> bool:
+        record = MailboxRecord.decode(value)
+        return record.state is MailboxState.LIVE and (record.source or self._default) != "imap"
+
+    async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""
-        self._running.pop(record.mailbox_id)
-        error = task.exception()
+        self._running.pop(running.record.mailbox_id)
+        error = running.task.exception()
         if not isinstance(error, MailstreamError):
             raise error or RuntimeError("a mailbox's loop ended by itself")
-        await self._park(producer, record, error)
+        await self._park(producer, running.record, error)
 
     async def _park(self, producer: Producer, record: MailboxRecord, error: BaseException) -> None:
         log.error("mailbox %s is parked: %s", record.mailbox_id, error)
@@ -379,8 +248,11 @@ class SourceConnector:
         )
         await producer.send([Send(topics.MAILBOXES.name, record.mailbox_id, parked.encode())])
 
+    async def _stop_all(self) -> None:
+        await self._stop(list(self._running))
+
     async def _stop(self, mailbox_ids: list[str]) -> None:
-        tasks = [self._running.pop(mailbox_id)[1] for mailbox_id in mailbox_ids]
+        tasks = [self._running.pop(mailbox_id).task for mailbox_id in mailbox_ids]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

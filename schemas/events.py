@@ -5,6 +5,7 @@ milliseconds since 1970-01-01 UTC. Unknown fields are kept, so that an older pro
 """
 
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -32,9 +33,10 @@ class Event(BaseModel):
 
 
 class ChangeKind(StrEnum):
-    """What happened to a message."""
+    """What happened to a message, or what stands about it."""
 
-    UPSERT = "upsert"
+    UPSERT = "upsert"  # it is there: fetch it
+    LABELS = "labels"  # all its labels, as of history_id
     LABEL_ADDED = "label_added"
     LABEL_REMOVED = "label_removed"
     DELETE = "delete"
@@ -52,7 +54,10 @@ class MessageChange(Event):
     epoch: int
     history_id: int
     thread_id: str | None = None
-    label_ids: tuple[str, ...] = ()  # for the label kinds: the labels added or removed
+    # The labels added or removed, or all of them; for an upsert all of them, where the history names them.
+    label_ids: tuple[str, ...] | None = None
+    # How to fetch it: raw brings small attachments along, full leaves them behind references.
+    fetch: Literal["full", "raw"] = "full"
     origin: Literal["history", "listing", "audit", "replay"] = "history"
     emitted_at: int = Field(default_factory=now_milliseconds)
 
@@ -78,8 +83,20 @@ class MailboxRecord(Event):
     source: Literal["gmail_api", "imap", "dual"] | None = None  # None: as USE_GMAIL_API says
     state: MailboxState = MailboxState.LIVE
     state_reason: str | None = None
-    include_spam_trash: bool = False
+    # Label ids. Indexed is what bears an included one (any, where none is named) and no excluded one.
+    include_labels: tuple[str, ...] = ()
+    exclude_labels: tuple[str, ...] = tuple(sorted(HIDDEN_LABELS))
+    query: str | None = None  # Gmail's query: which of the mail that is there is read; new mail always is
+    # What a deletion in Gmail does here: the same, nothing, or the same after that many days.
+    deletions: Literal["mirror", "keep"] = "mirror"
+    keep_days: int | None = Field(default=None, ge=1)  # with keep; None: for good
     created_at: int = Field(default_factory=now_milliseconds)
+
+    def in_scope(self, label_ids: Iterable[str]) -> bool:
+        """Whether a message with these labels is to be indexed."""
+        labels = set(label_ids)
+        included = not self.include_labels or bool(labels & set(self.include_labels))
+        return included and not labels & set(self.exclude_labels)
 
 
 class CredentialRecord(Event):
@@ -95,11 +112,43 @@ def credential_key(mailbox_id: str) -> str:
     return f"{mailbox_id}/credential"
 
 
+class LabelDirectory(Event):
+    """The names of a mailbox's labels by id (``mail.mailboxes``; key: ``<mailbox_id>/labels``)."""
+
+    mailbox_id: str
+    names: dict[str, str]
+
+
+def labels_key(mailbox_id: str) -> str:
+    """The record key of a mailbox's label directory."""
+    return f"{mailbox_id}/labels"
+
+
+class SyncRequest(Event):
+    """Somebody asks for work on a mailbox (``mail.sync-requests``; key: mailbox_id).
+
+    hint: look into the history now. backfill: list messages (those of ``query``) and emit them; with
+    ``dry_run`` count them only. resync: make the index equal to the mailbox. audit: say where it is not, and
+    with ``repair`` mend that. All but hints are recorded in the cursor and answered there.
+    """
+
+    mailbox_id: str
+    kind: Literal["hint", "backfill", "resync", "audit"] = "hint"
+    request_id: str = ""
+    query: str | None = None
+    dry_run: bool = False
+    repair: bool = False
+    history_id: int | None = None  # of a hint: what the push named. Never a cursor
+    requested_at: int = Field(default_factory=now_milliseconds)  # of a push: when Gmail published it
+
+
 class Listing(Event):
     """How far a run through the whole mailbox has come."""
 
     run: str  # a random id; a new run starts from the first page
+    kind: Literal["backfill", "resync"] = "backfill"
     history_id: int  # H0: the mailbox's position when the run began
+    query: str | None = None
     page_token: str | None = None  # of the next page to read; None at the start and at the end
     pages: int = 0
     listed: int = 0
@@ -107,22 +156,73 @@ class Listing(Event):
     complete: bool = False
 
 
+class Estimate(Event):
+    """What a backfill would cost: the answer to a dry run."""
+
+    request_id: str
+    messages: int
+    units: int
+    seconds: float
+    messages_per_minute: float
+
+
+class AuditReport(Event):
+    """How a mailbox and the index compare; ``sample`` names a few ids of each difference."""
+
+    request_id: str
+    history_id: int
+    mailbox_messages: int
+    index_messages: int
+    missing: int  # in Gmail and in scope, not in the index
+    stale: int  # in the index, not in Gmail
+    labels: int  # in both, with different labels
+    kept: int = 0  # in the index and not in Gmail, because the mailbox's policy says so
+    repaired: bool = False
+    sample: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    finished_at: int = Field(default_factory=now_milliseconds)
+
+    @property
+    def differences(self) -> int:
+        """How many messages are not as they should be."""
+        return self.missing + self.stale + self.labels
+
+
+class HeldDraft(Event):
+    """A draft that is being written: its upsert waits until it has been left alone for a while."""
+
+    message_id: str
+    history_id: int
+    seen_at: int = Field(default_factory=now_milliseconds)
+
+
 class Cursor(Event):
     """How far a mailbox has been read (``mail.cursors``; key: mailbox_id). Never ahead of the events."""
 
     mailbox_id: str
     epoch: int
-    history_id: int  # everything up to here has been emitted
+    history_id: int  # everything up to here has been emitted, or is held below
     listing: Listing
+    drafts: dict[str, HeldDraft] = Field(default_factory=dict)  # by message id
+    requests: tuple[SyncRequest, ...] = ()  # taken, not yet done; the first is under way
+    estimate: Estimate | None = None
+    audit: AuditReport | None = None
+    watch_expires_at: int | None = None
+    watch_renewed_at: int | None = None
     updated_at: int = Field(default_factory=now_milliseconds)
 
 
-class SyncRequest(Event):
-    """Somebody asks for work on a mailbox (``mail.sync-requests``; key: mailbox_id)."""
+class KeptDeletions(Event):
+    """Messages that Gmail has deleted and the index still shows (``mail.cursors``; key: see ``kept_key``)."""
 
     mailbox_id: str
-    kind: Literal["hint", "backfill", "resync", "audit"] = "hint"
-    requested_at: int = Field(default_factory=now_milliseconds)
+    epoch: int
+    due_at: int
+    history_ids: dict[str, int]  # by message id
+
+
+def kept_key(mailbox_id: str, due_day: str) -> str:
+    """The record key of the deletions of a mailbox that fall due on a day (``2026-03-31``, UTC)."""
+    return f"{mailbox_id}/kept/{due_day}"
 
 
 class Deferred(Event):
@@ -133,6 +233,7 @@ class Deferred(Event):
     epoch: int
     part_path: str = ""  # an attachment, or the whole message when empty
     reason: Literal["ocr", "throttled", "unavailable"]
+    fetch: Literal["full", "raw"] = "full"
     not_before: int = 0
     attempts: int = 0
     emitted_at: int = Field(default_factory=now_milliseconds)

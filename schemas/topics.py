@@ -61,3 +61,10 @@ ALL = (
 def with_partitions(partitions: int) -> tuple[Topic, ...]:
     """All topics, the co-partitioned and the fanned-out ones with that many partitions."""
     return tuple(replace(topic, partitions=partitions) if topic.partitions > 1 else topic for topic in ALL)
+
+
+# The consumer groups of the stages: how far each has come is asked for by its name.
+SOURCE_GROUP = "mailstream-source"
+EXTRACT_GROUP = "mailstream-extract"
+SLOW_GROUP = "mailstream-slow"
+INDEX_GROUP = "mailstream-index"

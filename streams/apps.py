@@ -24,12 +24,9 @@ from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.settle import create_app, settle_batches, settle_each
 
-EXTRACT_GROUP = "mailstream-extract"
-SLOW_GROUP = "mailstream-slow"
-INDEX_GROUP = "mailstream-index"
-
 # Events that one worker holds un-acked: ids only, so a label change finds a place behind many fetches.
 EVENTS_IN_FLIGHT = 1_000
+BACKFILL_IN_FLIGHT = 500
 # Registers merged and written together. Bytes bound the memory, records the time until an ack.
 BATCH_RECORDS = 200
 BATCH_BYTES = 2 * 1024 * 1024
@@ -43,6 +40,7 @@ class WorkerConfig:
     elasticsearch_url: str
     state_directory: Path
     open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
+    on_part: Callable[[float], None]  # hears which part (0-1] of all partitions is this worker's
     open_engine: Callable[[], EphemeralAttachmentHandler]
     encoder: str
     max_chunks: int
@@ -53,32 +51,39 @@ class WorkerConfig:
 
 
 def extract_app(config: WorkerConfig) -> faust.App:
-    """Changes and listings to registers."""
-    app = config.app(EXTRACT_GROUP)
+    """Changes and listings to registers: one pipeline, but a window for each, so that new mail overtakes."""
+    app = config.app(topics.EXTRACT_GROUP)
+    pipeline = _Pipeline(app, config, topics.CHANGES, topics.EXTRACT_GROUP, "fast")
 
-    @app.agent(_topic(app, topics.CHANGES, topics.BACKFILL), concurrency=1)
-    async def extract(stream: Any) -> None:
-        async with _extract(config, EXTRACT_GROUP, "fast") as pipeline:
-            await settle_each(stream, pipeline.handle_change, EVENTS_IN_FLIGHT)
+    @app.agent(_topic(app, topics.CHANGES), concurrency=1)
+    async def changes(stream: Any) -> None:
+        async with pipeline.use() as extract:
+            await settle_each(stream, extract.handle_change, EVENTS_IN_FLIGHT)
+
+    @app.agent(_topic(app, topics.BACKFILL), concurrency=1)
+    async def backfill(stream: Any) -> None:
+        async with pipeline.use() as extract:
+            await settle_each(stream, extract.handle_change, BACKFILL_IN_FLIGHT)
 
     return app
 
 
 def slow_app(config: WorkerConfig) -> faust.App:
     """Deferred work (OCR, throttled fetches) to registers."""
-    app = config.app(SLOW_GROUP)
+    app = config.app(topics.SLOW_GROUP)
+    pipeline = _Pipeline(app, config, topics.DEFERRED, topics.SLOW_GROUP, "slow")
 
     @app.agent(_topic(app, topics.DEFERRED), concurrency=1)
     async def slow(stream: Any) -> None:
-        async with _extract(config, SLOW_GROUP, "slow") as pipeline:
-            await settle_each(stream, pipeline.handle_deferred, EVENTS_IN_FLIGHT)
+        async with pipeline.use() as extract:
+            await settle_each(stream, extract.handle_deferred, EVENTS_IN_FLIGHT)
 
     return app
 
 
 def index_app(config: WorkerConfig) -> faust.App:
     """Registers to Elasticsearch."""
-    app = config.app(INDEX_GROUP)
+    app = config.app(topics.INDEX_GROUP)
 
     @app.agent(_topic(app, topics.DOCUMENTS), concurrency=1)
     async def index(stream: Any) -> None:
@@ -99,23 +104,65 @@ def _topic(app: faust.App, *wanted: topics.Topic) -> Any:
     return app.topic(*(topic.name for topic in wanted), key_type=bytes, value_type=bytes)
 
 
-@asynccontextmanager
-async def _extract(config: WorkerConfig, group: str, lane: str) -> AsyncIterator[Extract]:
-    async with AsyncExitStack() as stack:
+class _Pipeline:
+    """The ``Extract`` of one app, open while an agent uses it, and told which part of the work is ours."""
+
+    def __init__(
+        self, app: faust.App, config: WorkerConfig, topic: topics.Topic, group: str, lane: str
+    ) -> None:
+        self._config = config
+        self._topic = topic.name
+        self._group = group
+        self._lane = lane
+        self._opening = asyncio.Lock()
+        self._users = 0
+        self._stack = AsyncExitStack()
+        self._extract: Extract | None = None
+        self._own: int | None = None
+        self._all: int | None = None
+        app.on_partitions_assigned.connect(self._assigned)
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Extract]:
+        """The pipeline, opened by the first that asks and closed by the last that leaves."""
+        async with self._opening:
+            if self._extract is None:
+                self._extract = await self._open()
+            self._users += 1
+        try:
+            yield self._extract
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._extract = None
+                await self._stack.aclose()
+
+    async def _open(self) -> Extract:
+        config, stack = self._config, self._stack
         producer = await stack.enter_async_context(Producer(config.kafka_bootstrap))
         mailboxes = await stack.enter_async_context(
             Mailboxes.follow(config.kafka_bootstrap, config.open_mailbox)
         )
         engine = await stack.enter_async_context(config.open_engine())
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
-        yield Extract(
+        self._all = await producer.partitions(self._topic)
+        self._tell()
+        return Extract(
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
-            DeadLetters(producer, lane),
-            Attempts(config.state_directory / f"{group}.attempts.json"),
-            lane,
+            DeadLetters(producer, self._lane),
+            Attempts(config.state_directory / f"{self._group}.attempts.json"),
+            self._lane,
         )
+
+    async def _assigned(self, *arguments: Any, **_: Any) -> None:
+        self._own = sum(tp.topic == self._topic for tp in arguments[-1])
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._own and self._all:
+            self._config.on_part(self._own / self._all)
 
 
 def run_worker(name: str, config: WorkerConfig, log_level: str) -> None:

@@ -28,7 +28,7 @@ from schemas.events import (
     MessageChange,
     now_milliseconds,
 )
-from schemas.registers import AnyRegister, DeletedRegister, LabelRegister
+from schemas.registers import AnyRegister, DeletedRegister, LabelRegister, LabelsRegister
 from streams.attempts import MAX_DEATHS, Attempts
 from streams.dead_letters import DeadLetters
 from streams.documents import Documents
@@ -37,8 +37,9 @@ from streams.message import PATIENCE_SECONDS, FetchedMessage, MessageExtractor, 
 
 log = logging.getLogger(__name__)
 
-# Messages fetched side by side. The parser pool and the quota are the real limits; this hides latency.
-MESSAGES_IN_FLIGHT = 8
+# Messages of one mailbox fetched side by side, live ones and others. The parser pool and the quota are the
+# real limits; this hides latency.
+LIVE_IN_FLIGHT, BACKGROUND_IN_FLIGHT = 4, 8
 # How long Google's "not now" is taken to mean when it names no time.
 THROTTLED_MILLISECONDS = 15_000
 # A mailbox whose credentials fail is looked at by a person; its events wait meanwhile.
@@ -67,7 +68,8 @@ class Extract:
         self._dead_letters = dead_letters
         self._attempts = attempts
         self._lane = lane
-        self._fetches = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
+        # By mailbox and lane: a throttled mailbox holds up no other, its backfill no new mail.
+        self._fetches: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
     async def handle_change(self, record: Record) -> None:
         """Settle one event of ``mail.changes`` or ``mail.backfill``. Raises only to stop the worker."""
@@ -82,9 +84,10 @@ class Extract:
                 message_id=change.message_id,
                 epoch=change.epoch,
                 reason="throttled",
+                fetch=change.fetch,
                 emitted_at=change.emitted_at,
             )
-            await self._settle(record, work)
+            await self._settle(record, work, background=change.origin != "history")
         elif await self._wanted(change.mailbox_id, change.epoch) is not None:
             # Labels and deletions never wait for the fetches of others.
             await self._documents.send(_registers_of(change))
@@ -104,9 +107,9 @@ class Extract:
             # To the end of the queue, so that what may start now is not held up.
             await self._documents.defer(work, work.not_before - now_milliseconds())
             return
-        await self._settle(record, work)
+        await self._settle(record, work, background=True)
 
-    async def _settle(self, record: Record, work: Deferred) -> None:
+    async def _settle(self, record: Record, work: Deferred, *, background: bool) -> None:
         mailbox = await self._wanted(work.mailbox_id, work.epoch)
         if mailbox is None:
             return
@@ -114,11 +117,15 @@ class Extract:
             await self._documents.defer(work, PARKED_MILLISECONDS)
             return
         event = f"{record.topic}/{record.partition}/{record.offset}"
-        async with self._fetches, self._attempts.track(event) as deaths:
+        fetches = self._fetches.setdefault(
+            (work.mailbox_id, background),
+            asyncio.Semaphore(BACKGROUND_IN_FLIGHT if background else LIVE_IN_FLIGHT),
+        )
+        async with fetches, self._attempts.track(event) as deaths:
             try:
                 if deaths >= MAX_DEATHS:
                     raise WorkerKilledError(f"{deaths} processes died on this event")
-                await self._work(mailbox, work)
+                await self._work(mailbox, work, background)
                 self._dead_letters.succeeded()
             except UnavailableError:
                 raise  # a server of ours is down: stop here, un-acked
@@ -146,10 +153,16 @@ class Extract:
                 )
                 await self._fail(record, work, error, deaths + 1)
 
-    async def _work(self, mailbox: MailboxRecord, work: Deferred) -> None:
+    async def _work(self, mailbox: MailboxRecord, work: Deferred, background: bool) -> None:
         client = self._mailboxes.client(mailbox)
-        message = await patiently(lambda: client.message(work.message_id))
-        fetched = FetchedMessage(mailbox, client, message)
+        if client.paused_seconds > PATIENCE_SECONDS:
+            # Waiting here would only keep what is behind it from its turn.
+            await self._documents.defer(work, int(client.paused_seconds * 1000))
+            return
+        message = await patiently(
+            lambda: client.message(work.message_id, raw=work.fetch == "raw", background=background)
+        )
+        fetched = FetchedMessage(mailbox, client, message, background)
         if work.part_path:
             await self._extractor.read_part(fetched, work.part_path)
         else:
@@ -187,6 +200,16 @@ def _registers_of(change: MessageChange) -> list[AnyRegister]:
                 reason="absent" if change.origin == "audit" else "deleted",
             )
         ]
+    if change.kind is ChangeKind.LABELS:
+        return [
+            LabelsRegister(
+                mailbox_id=change.mailbox_id,
+                message_id=change.message_id,
+                epoch=change.epoch,
+                history_id=change.history_id,
+                label_ids=change.label_ids or (),
+            )
+        ]
     return [
         LabelRegister(
             mailbox_id=change.mailbox_id,
@@ -196,5 +219,5 @@ def _registers_of(change: MessageChange) -> list[AnyRegister]:
             label_id=label_id,
             present=change.kind is ChangeKind.LABEL_ADDED,
         )
-        for label_id in change.label_ids
+        for label_id in change.label_ids or ()
     ]

@@ -19,15 +19,21 @@ REGISTRY_SECONDS = 2.0
 
 
 class Mailbox(Protocol):
-    """What extract asks of a mailbox."""
+    """What extract asks of a mailbox. ``background`` work waits for all that is not."""
 
-    async def message(self, message_id: str) -> MailMessage:
-        """The message with its MIME tree. Raises NotFoundError."""
+    @property
+    def paused_seconds(self) -> float:
+        """How long no request is welcome; 0 when there may be some."""
 
-    async def attachment(self, message_id: str, reference: str) -> bytes:
+    async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
+        """The message with its MIME tree, ``raw`` with every body. Raises NotFoundError."""
+
+    async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
         """A body behind a reference. Raises NotFoundError when the reference is stale."""
 
-    def attachment_stream(self, message_id: str, reference: str) -> AsyncIterator[bytes]:
+    def attachment_stream(
+        self, message_id: str, reference: str, *, background: bool = False
+    ) -> AsyncIterator[bytes]:
         """The same in blocks."""
 
 

@@ -16,7 +16,7 @@ from connectors.errors import MailstreamError, NotFoundError
 from connectors.gmail.message import MailMessage
 from connectors.metrics import gmail_attachments_processed_counter, gmail_attachments_skipped_counter
 from schemas import mime
-from schemas.events import HIDDEN_LABELS, Deferred, MailboxRecord
+from schemas.events import Deferred, MailboxRecord
 from schemas.outcomes import Outcome
 from schemas.registers import (
     AttachmentContent,
@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 
 # Larger bodies are streamed instead of being held as JSON, as base64 and as bytes at once.
 STREAMED_ABOVE_BYTES = 10 * 1024 * 1024
+# A message that is smaller is fetched whole where one of its attachments is wanted.
+RAW_BYTES = 10_000_000
 # A transient failure is waited out in place for this long in all, then the event goes to mail.deferred.
 PATIENCE_SECONDS = 5.0
 
@@ -46,6 +48,7 @@ class FetchedMessage:
     mailbox: MailboxRecord
     client: Mailbox
     message: MailMessage
+    background: bool = False  # what is fetched for it gives way to live mail
 
 
 class MessageExtractor:
@@ -73,7 +76,7 @@ class MessageExtractor:
                 )
             ]
         )
-        if HIDDEN_LABELS & set(message.label_ids) and not mailbox.include_spam_trash:
+        if not mailbox.in_scope(message.label_ids):
             return
         leaves = mime.attachments(message.root)
         await self._documents.send([await self._message_register(fetched, leaves)])
@@ -149,6 +152,8 @@ class MessageExtractor:
                     epoch=fetched.mailbox.epoch,
                     part_path=leaf.path,
                     reason="ocr",
+                    # One request then brings the attachment, where two would be needed.
+                    fetch="raw" if (fetched.message.size_bytes or RAW_BYTES) < RAW_BYTES else "full",
                 )
             )
         for content in contents:
@@ -161,18 +166,25 @@ class MessageExtractor:
         if leaf.part.body is not None:
             return leaf.part.body
         if (leaf.part.size_bytes or 0) > STREAMED_ABOVE_BYTES:
-            return fetched.client.attachment_stream(fetched.message.message_id, leaf.part.reference or "")
+            return fetched.client.attachment_stream(
+                fetched.message.message_id, leaf.part.reference or "", background=fetched.background
+            )
         return await self._fetch(fetched, leaf)
 
     async def _fetch(self, fetched: FetchedMessage, leaf: mime.Leaf) -> bytes:
         """A body that came as a reference; a stale reference is renewed by asking for the message again."""
-        client, message_id = fetched.client, fetched.message.message_id
+        client, message_id, background = fetched.client, fetched.message.message_id, fetched.background
+
+        async def body(part: mime.Part) -> bytes:
+            reference = part.reference or ""
+            return await patiently(lambda: client.attachment(message_id, reference, background=background))
+
         try:
-            return await patiently(lambda: client.attachment(message_id, leaf.part.reference or ""))
+            return await body(leaf.part)
         except NotFoundError:
-            fresh = await patiently(lambda: client.message(message_id))
+            fresh = await patiently(lambda: client.message(message_id, background=background))
             part = {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
-            return await patiently(lambda: client.attachment(message_id, part.reference or ""))
+            return part.body if part.body is not None else await body(part)
 
 
 def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult) -> ContentRegister:

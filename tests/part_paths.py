@@ -17,7 +17,7 @@ from typing import Any
 from connectors.gmail.auth import credentials_from
 from connectors.gmail.client import GmailClient
 from connectors.gmail.message import from_json
-from connectors.gmail.quota import COSTS, GmailRateLimiter
+from connectors.gmail.quota import ProjectQuota, quota
 from devstack.gmail.mailfiles import read_mail
 from devstack.gmail.server import GmailEmulator
 from schemas import mime
@@ -29,8 +29,11 @@ ADDRESS = "anna@example.com"
 def gmail_client(server: GmailEmulator, info: dict[str, str] | None = None) -> Iterator[GmailClient]:
     """A client of the emulated mailbox ADDRESS, without a limit of its own."""
     credentials = credentials_from(info or server.client_credentials(ADDRESS), ADDRESS)
+    unlimited = quota("new", "off", 1.0)
     with ThreadPoolExecutor(4) as executor:
-        yield GmailClient(credentials, COSTS["new"], GmailRateLimiter(float("inf")), executor, server.url)
+        yield GmailClient(
+            credentials, unlimited.costs, ProjectQuota(unlimited).limiter(), executor, server.url
+        )
 
 
 async def listed(client: GmailClient) -> list[str]:
@@ -38,7 +41,7 @@ async def listed(client: GmailClient) -> list[str]:
     ids: list[str] = []
     token: str | None = None
     while True:
-        page = await client.list_page(token, include_spam_trash=True)
+        page = await client.list_page(token)
         ids += [message_id for message_id, _ in page.messages]
         token = page.next_page_token
         if token is None:

@@ -7,8 +7,9 @@ import asyncio
 import http.client
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from googleapiclient.errors import HttpError
 
 from connectors.errors import (
     AuthorizationError,
+    FailedPreconditionError,
     GmailError,
     GmailUnavailableError,
     HistoryExpiredError,
@@ -35,9 +37,9 @@ from connectors.errors import (
 from connectors.gmail.base64_stream import AttachmentData
 from connectors.gmail.message import MailMessage, decode_base64url, from_json
 from connectors.gmail.quota import GmailRateLimiter
+from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
 from connectors.metrics import gmail_requests_counter
-from connectors.source import HistoryPage, ListingPage, Position
-from schemas.events import ChangeKind, MessageChange
+from schemas.events import ChangeKind
 
 Result = TypeVar("Result")
 
@@ -69,7 +71,10 @@ def _service(endpoint: str | None) -> Any:
 
 
 class GmailClient:
-    """One mailbox of Gmail. ``executor`` bounds the requests in flight; ``endpoint`` None is Google's own."""
+    """One mailbox of Gmail. ``executor`` bounds the requests in flight; ``endpoint`` None is Google's own.
+
+    What is asked with ``background`` waits for everything that is not.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,11 @@ class GmailClient:
         self._endpoint = endpoint
         self._threads = threading.local()
 
+    @property
+    def paused_seconds(self) -> float:
+        """How long Google wants no request for this mailbox; 0 when there may be some."""
+        return self._limiter.paused_seconds
+
     # --- what the source asks ------------------------------------------------------------------------
 
     async def position(self) -> Position:
@@ -93,70 +103,98 @@ class GmailClient:
         profile = await self._call("getProfile", lambda users: users.getProfile(userId="me"))
         return Position(int(profile["historyId"]), int(profile.get("messagesTotal", 0)))
 
-    async def list_page(self, page_token: str | None, *, include_spam_trash: bool) -> ListingPage:
+    async def list_page(
+        self,
+        page_token: str | None,
+        *,
+        query: str | None = None,
+        label_id: str | None = None,
+        include_spam_trash: bool = True,
+    ) -> ListingPage:
         """One page of message ids, newest first. Raises PageTokenExpiredError."""
-        try:
+        with _stale_tokens(page_token):
             page = await self._call(
                 "messages.list",
                 lambda users: users.messages().list(
                     userId="me",
                     maxResults=LIST_PAGE_SIZE,
                     pageToken=page_token,
+                    q=query,
+                    labelIds=[label_id] if label_id else None,
                     includeSpamTrash=include_spam_trash,
                 ),
+                background=True,
             )
-        except GmailError as error:
-            if page_token and type(error) is GmailError and "token" in str(error).lower():
-                raise PageTokenExpiredError(str(error)) from error
-            raise
         ids = tuple((entry["id"], entry.get("threadId")) for entry in page.get("messages", ()))
         return ListingPage(ids, page.get("nextPageToken"))
 
-    async def history_page(
-        self, mailbox_id: str, epoch: int, start_history_id: int, page_token: str | None
-    ) -> HistoryPage:
-        """One page of changes after ``start_history_id``. Raises HistoryExpiredError.
+    async def history_page(self, start_history_id: int, page_token: str | None) -> HistoryPage:
+        """One page of what happened after ``start_history_id``.
 
-        A page may have no changes and still a token: only the token says whether it was the last.
+        Raises HistoryExpiredError, PageTokenExpiredError. A page may have no entries and still a token: only
+        the token says whether it was the last.
         """
         try:
-            page = await self._call(
-                "history.list",
-                lambda users: users.history().list(
-                    userId="me",
-                    startHistoryId=str(start_history_id),
-                    maxResults=HISTORY_PAGE_SIZE,
-                    pageToken=page_token,
-                ),
-            )
+            with _stale_tokens(page_token):
+                page = await self._call(
+                    "history.list",
+                    lambda users: users.history().list(
+                        userId="me",
+                        startHistoryId=str(start_history_id),
+                        maxResults=HISTORY_PAGE_SIZE,
+                        pageToken=page_token,
+                    ),
+                )
         except NotFoundError as error:
             raise HistoryExpiredError(f"history before {start_history_id} is gone") from error
-        changes = [
-            MessageChange(
-                mailbox_id=mailbox_id,
-                epoch=epoch,
+        entries = [
+            HistoryEntry(
                 kind=kind,
                 message_id=entry["message"]["id"],
                 thread_id=entry["message"].get("threadId"),
                 history_id=int(record["id"]),
-                label_ids=tuple(entry.get("labelIds", ())),
+                changed=tuple(entry.get("labelIds", ())),
+                labels=tuple(entry["message"]["labelIds"]) if "labelIds" in entry["message"] else None,
             )
             for record in page.get("history", ())
             for field, kind in _HISTORY_KINDS
             for entry in record.get(field, ())
         ]
-        return HistoryPage(changes, int(page["historyId"]), page.get("nextPageToken"))
+        return HistoryPage(entries, int(page["historyId"]), page.get("nextPageToken"))
+
+    async def labels(self) -> dict[str, str]:
+        """The labels' names by id, the system's and the user's."""
+        page = await self._call("labels.list", lambda users: users.labels().list(userId="me"))
+        return {label["id"]: label.get("name", label["id"]) for label in page.get("labels", ())}
+
+    async def watch(self, topic: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> int:
+        """Announce changes to a Pub/Sub topic; returns the end, in milliseconds. Gmail takes one filter."""
+        body: dict[str, Any] = {"topicName": topic}
+        if include or exclude:
+            behavior = "include" if include else "exclude"
+            body |= {"labelIds": list(include or exclude), "labelFilterBehavior": behavior}
+        answer = await self._call("watch", lambda users: users.watch(userId="me", body=body))
+        return int(answer["expiration"])
 
     # --- what extract asks ---------------------------------------------------------------------------
 
-    async def message(self, message_id: str) -> MailMessage:
-        """The message with its MIME tree; large bodies come as references. Raises NotFoundError."""
-        resource = await self._call(
-            "messages.get", lambda users: users.messages().get(userId="me", id=message_id, format="full")
-        )
-        return from_json(resource)
+    async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
+        """The message with its MIME tree. Raises NotFoundError.
 
-    async def attachment(self, message_id: str, reference: str) -> bytes:
+        ``raw`` brings every body along; else large ones come as references, each a request of its own.
+        """
+        form = "raw" if raw else "full"
+        resource = await self._call(
+            "messages.get",
+            lambda users: users.messages().get(userId="me", id=message_id, format=form),
+            background=background,
+        )
+        try:
+            return from_json(resource)
+        except ValueError as error:
+            raise GmailUnavailableError(f"a message arrived damaged: {error}") from error
+
+    async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
         """A body behind a reference of the latest ``message`` call. Raises NotFoundError when it is stale."""
         try:
             resource = await self._call(
@@ -164,6 +202,7 @@ class GmailClient:
                 lambda users: (
                     users.messages().attachments().get(userId="me", messageId=message_id, id=reference)
                 ),
+                background=background,
             )
         except GmailError as error:
             raise _stale_reference(error) from error
@@ -172,38 +211,52 @@ class GmailClient:
         except ValueError as error:
             raise GmailUnavailableError(f"attachment body arrived damaged: {error}") from error
 
-    async def attachment_stream(self, message_id: str, reference: str) -> AsyncIterator[bytes]:
+    async def attachment_stream(
+        self, message_id: str, reference: str, *, background: bool = False
+    ) -> AsyncIterator[bytes]:
         """The same in decoded blocks, never whole in memory, for bodies that are large."""
-        await self._limiter.acquire(self._costs["attachments.get"])
-        gmail_requests_counter.labels(method="attachments.get").inc()
         root = self._endpoint or "https://gmail.googleapis.com"
         url = f"{root}/gmail/v1/users/me/messages/{message_id}/attachments/{reference}"
-        session = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
-        try:
-            response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
-            if response.status_code != http.client.OK:
-                error = _status_error(response.status_code, response.content, response.headers)
-                raise _stale_reference(error)
-            blocks = response.iter_content(STREAM_BLOCK_BYTES)
-            data = AttachmentData()
-            while block := await self._run(lambda: next(blocks, b"")):
-                yield data.feed(block)
-            data.close()
-        finally:
-            session.close()  # type: ignore[no-untyped-call]
+        received_bytes = 0
+        with await self._limiter.acquire(self._costs["attachments.get"], background=background):
+            gmail_requests_counter.labels(method="attachments.get").inc()
+            session = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
+            try:
+                response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
+                if response.status_code != http.client.OK:
+                    error = _status_error(response.status_code, response.content, response.headers)
+                    if isinstance(error, RateLimitedError):
+                        self._limiter.refused(error)
+                    raise _stale_reference(error)
+                blocks = response.iter_content(STREAM_BLOCK_BYTES)
+                data = AttachmentData()
+                while block := await self._run(lambda: next(blocks, b"")):
+                    received_bytes += len(block)
+                    yield data.feed(block)
+                data.close()
+            finally:
+                if received_bytes:
+                    self._limiter.accepted(received_bytes)
+                session.close()  # type: ignore[no-untyped-call]
 
     # --- one request ---------------------------------------------------------------------------------
 
-    async def _call(self, method: str, request: Callable[[Any], Any]) -> dict[str, Any]:
-        await self._limiter.acquire(self._costs[method])
-        gmail_requests_counter.labels(method=method).inc()
-        try:
-            resource: dict[str, Any] = await self._run(
-                lambda: request(_service(self._endpoint).users()).execute(http=self._http())
-            )
-        except RateLimitedError as error:
-            self._limiter.pause(error.retry_after_seconds or 1.0)
-            raise
+    async def _call(
+        self, method: str, request: Callable[[Any], Any], *, background: bool = False
+    ) -> dict[str, Any]:
+        def execute() -> tuple[dict[str, Any], int]:
+            connection = self._http()
+            resource = request(_service(self._endpoint).users()).execute(http=connection)
+            return resource, connection.http.received_bytes
+
+        with await self._limiter.acquire(self._costs[method], background=background):
+            gmail_requests_counter.labels(method=method).inc()
+            try:
+                resource, received_bytes = await self._run(execute)
+            except RateLimitedError as error:
+                self._limiter.refused(error)
+                raise
+            self._limiter.accepted(received_bytes)
         return resource
 
     async def _run(self, work: Callable[[], Result]) -> Result:
@@ -212,9 +265,32 @@ class GmailClient:
     def _http(self) -> AuthorizedHttp:
         connection = getattr(self._threads, "http", None)
         if connection is None:
-            connection = AuthorizedHttp(self._credentials, http=httplib2.Http(timeout=TIMEOUT_SECONDS))
+            connection = AuthorizedHttp(self._credentials, http=_MeasuredHttp(timeout=TIMEOUT_SECONDS))
             self._threads.http = connection
         return connection
+
+
+class _MeasuredHttp(httplib2.Http):  # type: ignore[misc]
+    """Knows how large the last answer was."""
+
+    received_bytes = 0
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        """As httplib2 does."""
+        answer = super().request(*arguments, **options)
+        self.received_bytes = len(answer[1])
+        return answer
+
+
+@contextmanager
+def _stale_tokens(page_token: str | None) -> Iterator[None]:
+    """Google has no reason of its own for a page token it does not know any more: its words must do."""
+    try:
+        yield
+    except GmailError as error:
+        if page_token and type(error) is GmailError and "token" in str(error).lower():
+            raise PageTokenExpiredError(str(error)) from error
+        raise
 
 
 def _mapped(work: Callable[[], Result]) -> Result:
@@ -243,7 +319,8 @@ def _stale_reference(error: MailstreamError) -> MailstreamError:
     return NotFoundError(str(error)) if stale else error
 
 
-_QUOTA_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
+_PROJECT_REASONS = {"rateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
+_QUOTA_REASONS = {"userRateLimitExceeded", *_PROJECT_REASONS}
 
 
 def _status_error(status: int, content: bytes, headers: Any) -> MailstreamError:
@@ -252,7 +329,12 @@ def _status_error(status: int, content: bytes, headers: Any) -> MailstreamError:
     wait_seconds = float(retry_after) if retry_after and str(retry_after).isdigit() else None
     text = f"Gmail answered {status} {reason}: {message}"
     if status == http.client.TOO_MANY_REQUESTS or reason in _QUOTA_REASONS:
-        return RateLimitedError(text, retry_after_seconds=wait_seconds)
+        limited = RateLimitedError(text, retry_after_seconds=wait_seconds)
+        if "concurrent" in message.lower():
+            limited.scope = "concurrency"
+        elif reason in _PROJECT_REASONS and wait_seconds is None:
+            limited.scope = "project"
+        return limited
     if status >= http.client.INTERNAL_SERVER_ERROR:
         return GmailUnavailableError(text, retry_after_seconds=wait_seconds)
     if status == http.client.NOT_FOUND:
@@ -261,7 +343,7 @@ def _status_error(status: int, content: bytes, headers: Any) -> MailstreamError:
         return AuthorizationError(text)
     if reason == "failedPrecondition":
         # Healthy messages answer this now and then; a mailbox without Gmail answers it always.
-        return GmailUnavailableError(text)
+        return FailedPreconditionError(text)
     return GmailError(text)
 
 

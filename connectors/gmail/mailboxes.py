@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from connectors.errors import ConfigurationError
 from connectors.gmail.auth import credentials_from
 from connectors.gmail.client import GmailClient
-from connectors.gmail.quota import GmailRateLimiter, Quota
+from connectors.gmail.quota import ProjectQuota
 from connectors.vault import Vault
 from schemas.events import CredentialRecord, MailboxRecord
 
 
 @dataclass(frozen=True, slots=True)
 class GmailMailboxes:
-    """What all mailboxes of one process share. ``limited`` False: no limit of ours."""
+    """What all mailboxes of one process share."""
 
     vault: Vault
-    quota: Quota
-    limited: bool = True
+    quota: ProjectQuota
     endpoint: str | None = None
-    requests_in_flight: int = 8
 
     def open(self, record: MailboxRecord, credential: bytes | None) -> GmailClient:
         """The client of one mailbox. Raises ConfigurationError when it has no usable credentials."""
@@ -28,11 +26,10 @@ class GmailMailboxes:
                 f"mailbox {record.mailbox_id} has no credentials: add it again with `mailstream mailbox add`"
             )
         info = self.vault.open(record.mailbox_id, CredentialRecord.decode(credential))
-        units_per_minute = self.quota.units_per_minute if self.limited else float("inf")
         return GmailClient(
             credentials_from(info, record.address),
-            self.quota.costs,
-            GmailRateLimiter(units_per_minute, record.mailbox_id),
-            ThreadPoolExecutor(self.requests_in_flight, thread_name_prefix="gmail"),
+            self.quota.quota.costs,
+            self.quota.limiter(record.mailbox_id),
+            ThreadPoolExecutor(self.quota.quota.limits.requests_in_flight, thread_name_prefix="gmail"),
             self.endpoint,
         )

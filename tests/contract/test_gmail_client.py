@@ -8,6 +8,7 @@ import pytest
 
 from connectors.errors import (
     AuthorizationError,
+    FailedPreconditionError,
     GmailUnavailableError,
     HistoryExpiredError,
     MailstreamError,
@@ -74,15 +75,15 @@ async def test_all_kinds_of_change_come_in_order(emulator: GmailEmulator, client
     mailbox.modify(added, add=["STARRED"], remove=[])
     mailbox.modify(added, add=[], remove=["STARRED"])
     mailbox.delete(added)
-    page = await client.history_page("box", 1, start, None)
-    kinds = [change.kind for change in page.changes if change.message_id == added]
+    page = await client.history_page(start, None)
+    kinds = [entry.kind for entry in page.entries if entry.message_id == added]
     assert kinds == [
         ChangeKind.UPSERT,
         ChangeKind.LABEL_ADDED,
         ChangeKind.LABEL_REMOVED,
         ChangeKind.DELETE,
     ]
-    ids = [change.history_id for change in page.changes]
+    ids = [entry.history_id for entry in page.entries]
     assert ids == sorted(ids)
     assert page.history_id >= ids[-1]
 
@@ -95,7 +96,7 @@ async def test_each_refusal_becomes_its_error(emulator: GmailEmulator, client: G
         ({"kind": "rate_limit", "status": 403}, RateLimitedError),
         ({"kind": "server_error"}, GmailUnavailableError),
         ({"kind": "connection_reset"}, GmailUnavailableError),
-        ({"kind": "failed_precondition"}, GmailUnavailableError),
+        ({"kind": "failed_precondition"}, FailedPreconditionError),
         ({"kind": "gone_between_list_and_get"}, NotFoundError),
     ]
     for fault, expected in cases:
@@ -108,10 +109,10 @@ async def test_each_refusal_becomes_its_error(emulator: GmailEmulator, client: G
             assert caught.value.retry_after_seconds == 1
     emulator.faults.faults = parse_faults([{"kind": "expired_history", "count": 1}])
     with pytest.raises(HistoryExpiredError):
-        await client.history_page("box", 1, start, None)
+        await client.history_page(start, None)
     emulator.faults.faults = []
     with pytest.raises(PageTokenExpiredError):
-        await client.list_page("no such token", include_spam_trash=True)
+        await client.list_page("no such token")
 
 
 async def test_a_stale_reference_is_not_found(emulator: GmailEmulator, client: GmailClient) -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from connectors.errors import ConfigurationError, GmailUnavailableError
 from connectors.gmail.base64_stream import AttachmentData
 from connectors.gmail.message import decode_base64url, from_json
-from connectors.gmail.quota import BURST_SHARE, GmailRateLimiter
 from connectors.vault import Vault, new_key
 from schemas import mime
 
@@ -70,42 +69,6 @@ def test_a_nested_mail_is_one_leaf_and_html_alone_is_the_body() -> None:
     assert message.history_id == 77
     assert [(leaf.path, leaf.part.reference) for leaf in mime.attachments(message.root)] == [("2", "A")]
     assert [leaf.part.body for leaf in mime.body_leaves(message.root)] == [b"<b>hi</b>"]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-async def test_no_window_of_a_minute_holds_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr("connectors.gmail.quota.asyncio.sleep", clock.sleep)
-    limiter = GmailRateLimiter(6_000, clock=clock)
-    spent: list[float] = []
-    while clock.now < 300:
-        await limiter.acquire(20)
-        spent.append(clock.now)
-    for start in spent:
-        assert 20 * sum(start <= at < start + 60 for at in spent) <= 6_000
-    assert 20 * len(spent) >= 0.95 * 6_000 * 5
-    assert spent[0] > 0, "the bucket starts empty"
-
-
-async def test_a_pause_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr("connectors.gmail.quota.asyncio.sleep", clock.sleep)
-    limiter = GmailRateLimiter(6_000, clock=clock)
-    clock.now = 60.0
-    limiter.pause(30)
-    await limiter.acquire(1)
-    assert clock.now >= 90
-    assert BURST_SHARE < 0.05
 
 
 def test_credentials_open_for_their_own_mailbox_only() -> None:

@@ -73,20 +73,25 @@ class Client:
         self.answer: Callable[[], MailMessage] = lambda: _message()
         self.stale: set[str] = set()
         self.fetched: list[str] = []
+        self.asked: list[tuple[bool, bool]] = []  # raw, background
+        self.paused_seconds = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def message(self, message_id: str) -> MailMessage:
+    async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
+        self.asked.append((raw, background))
         await self.gate.wait()
         self.fetched.append(message_id)
         return self.answer()
 
-    async def attachment(self, message_id: str, reference: str) -> bytes:
+    async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
         if reference in self.stale:
             raise NotFoundError("stale")
         return f"bytes of {reference}".encode()
 
-    async def attachment_stream(self, message_id: str, reference: str) -> AsyncIterator[bytes]:
+    async def attachment_stream(
+        self, message_id: str, reference: str, *, background: bool = False
+    ) -> AsyncIterator[bytes]:
         yield b"streamed"
 
 
@@ -251,6 +256,32 @@ async def test_throttling_defers_for_as_long_as_google_says(
     [work] = broker.deferred()
     assert work.part_path == ""
     assert 3_500_000 < work.not_before - now_milliseconds() <= 3_600_000
+
+
+async def test_a_mailbox_that_is_paused_for_long_is_not_waited_for(
+    extract: Extract, broker: Broker, client: Client
+) -> None:
+    client.paused_seconds = 7_200.0
+    await extract.handle_change(_change())
+    [work] = broker.deferred()
+    assert work.not_before - now_milliseconds() > 7_000_000
+    assert client.fetched == []
+
+
+async def test_a_listing_says_how_to_fetch_and_gives_way_to_live_mail(
+    extract: Extract, client: Client
+) -> None:
+    await extract.handle_change(_change(fetch="raw", origin="listing"))
+    await extract.handle_change(_change())
+    assert client.asked == [(True, True), (False, False)]
+
+
+async def test_a_label_snapshot_costs_no_fetch(extract: Extract, broker: Broker, client: Client) -> None:
+    await extract.handle_change(_change(ChangeKind.LABELS, label_ids=("INBOX",), origin="listing"))
+    [register] = broker.registers()
+    assert isinstance(register, LabelsRegister)
+    assert (register.history_id, register.label_ids) == (90, ("INBOX",))
+    assert client.fetched == []
 
 
 async def test_a_refused_mailbox_defers_its_events(extract: Extract, broker: Broker, client: Client) -> None:

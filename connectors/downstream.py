@@ -1,0 +1,89 @@
+"""How far the stages behind the source have come, and what of a mailbox stands in the index."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from connectors.elasticsearch import Index
+from connectors.errors import ConfigurationError, UnavailableError
+from connectors.kafka import LagMeter
+from schemas import topics
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 1.0
+_SAY_SECONDS = 60.0
+
+
+class Downstream(Protocol):
+    """What a comparison needs to know of the other end."""
+
+    async def consumed(self, partition: int) -> None:
+        """Wait until what has been emitted until now for the mailboxes of a partition is in the index."""
+
+    async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
+        """The messages that the index shows, with their labels."""
+
+
+class IndexDownstream:
+    """Asks the consumer groups and Elasticsearch."""
+
+    def __init__(self, meter: LagMeter, index: Index) -> None:
+        self._meter = meter
+        self._index = index
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str, elasticsearch_url: str) -> AsyncIterator[IndexDownstream]:
+        """Connections of its own."""
+        async with LagMeter.open(bootstrap) as meter, Index.open(elasticsearch_url) as index:
+            yield cls(meter, index)
+
+    async def consumed(self, partition: int) -> None:
+        """Wait for extract, then for what extract has written until then. Raises UnavailableError."""
+        changes = (topics.CHANGES.name, topics.BACKFILL.name)
+        await self._passed(topics.EXTRACT_GROUP, changes, [partition])
+        await self._passed(topics.INDEX_GROUP, (topics.DOCUMENTS.name,), None)
+        try:
+            await self._index.refresh()
+        except ConfigurationError as error:
+            raise UnavailableError(str(error)) from error
+
+    async def _passed(self, group: str, names: Iterable[str], partitions: list[int] | None) -> None:
+        wanted = {
+            tp: end
+            for tp, end in (await self._meter.ends(tuple(names))).items()
+            if partitions is None or tp.partition in partitions
+        }
+        waited_seconds = 0.0
+        while True:
+            behind = await self._meter.behind(group, wanted)
+            if not behind:
+                return
+            if waited_seconds % _SAY_SECONDS == 0 and waited_seconds:
+                log.info("waiting for %s: %d events behind", group, behind)
+            await asyncio.sleep(_POLL_SECONDS)
+            waited_seconds += _POLL_SECONDS
+
+    async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
+        """The live messages of a mailbox. Raises UnavailableError."""
+        query = {
+            "bool": {
+                "filter": [
+                    {"term": {"mailbox_id": mailbox_id}},
+                    {"term": {"kind": "message"}},
+                    {"term": {"live": True}},
+                ]
+            }
+        }
+        try:
+            return {
+                document["message_id"]: frozenset(document.get("label_ids", ()))
+                async for document in self._index.scan(query, ["message_id", "label_ids"])
+            }
+        except ConfigurationError as error:  # it is the index worker that makes the index
+            raise UnavailableError(str(error)) from error
