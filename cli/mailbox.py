@@ -8,6 +8,7 @@ import click
 
 from cli.running import vault
 from cli.settings import Settings, settings
+from connectors.errors import ConfigurationError
 from connectors.kafka import Producer, Send, read_table
 from connectors.vault import new_key as make_key
 from schemas import topics
@@ -97,6 +98,17 @@ async def registered(config: Settings) -> list[MailboxRecord]:
     table = await read_table(config.kafka_bootstrap, topics.MAILBOXES.name)
     records = [MailboxRecord.decode(value) for key, value in table.items() if "/" not in key]
     return sorted(records, key=lambda record: record.address)
+
+
+def find_mailbox(config: Settings, name: str) -> MailboxRecord:
+    """The mailbox with that id or address. Raises ConfigurationError where none or several have it."""
+    known = asyncio.run(registered(config))
+    found = [record for record in known if name in (record.mailbox_id, record.address)]
+    found = found or [record for record in known if record.address.lower() == name.lower()]
+    if len(found) != 1:
+        which = "no mailbox has" if not found else "several mailboxes have"
+        raise ConfigurationError(f"{which} the id or address {name}: see `mailstream mailbox list`")
+    return found[0]
 
 
 @mailbox.command()

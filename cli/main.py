@@ -18,6 +18,8 @@ COMMANDS = {
     "mailbox": ("cli.mailbox", "Add, list and remove mailboxes."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
     "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
+    "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
+    "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -59,17 +59,18 @@ class Pipeline:
     encoder: str = "minilm"
     quota: str = "off"
     faults: Path | None = None
+    gmail: dict[str, Any] = field(default_factory=dict)  # what a running emulator says of itself
+    also: dict[str, str] = field(default_factory=dict)  # further environment variables
 
     def __post_init__(self) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.gmail: dict[str, Any] = {}
         self.drop_directory = self.directory / "new-mail"
         self._key = base64.b64encode(hashlib.sha256(b"a key for emulated mailboxes").digest()).decode()
 
     def __enter__(self) -> Self:
         self.drop_directory.mkdir(parents=True, exist_ok=True)
         try:
-            self.gmail = self._start_emulator()
+            self.gmail = self.gmail or self._start_emulator()
             self.settings = self._settings()
             asyncio.run(self._prepare())
         except BaseException:
@@ -98,6 +99,7 @@ class Pipeline:
             "STATE_DIRECTORY": str(self.directory / "state"),
             "SOURCE_POLL_SECONDS": "1",
             "LOG_LEVEL": "warning",
+            **self.also,
         }
 
     def _settings(self) -> Settings:
@@ -133,10 +135,13 @@ class Pipeline:
             await register(self.settings, record, token)
 
     def start(self, *names: str) -> None:
-        """Start the named processes, or all four. One that runs already is left alone."""
+        """Start the named processes, or all four. One that runs already is left alone.
+
+        ``source-2`` is a second source, and so on.
+        """
         for name in names or PROCESSES:
             if name not in self.processes or self.processes[name].poll() is not None:
-                self._spawn(name, PROCESSES[name])
+                self._spawn(name, PROCESSES[name.partition("-")[0]])
 
     def kill(self, name: str, sent: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a process and wait until it is gone."""

@@ -26,6 +26,9 @@ STAGES = {
 }
 
 
+_AUDIT_FIELDS = ("missing", "stale", "labels", "kept", "finished_at")
+
+
 @dataclass(slots=True)
 class MailboxProgress:
     """How far a mailbox has been listed."""
@@ -36,6 +39,11 @@ class MailboxProgress:
     listed: int = 0
     total: int | None = None
     complete: bool = False
+    history_id: int | None = None
+    updated_at: int | None = None  # milliseconds
+    requests: list[str] = field(default_factory=list)  # asked for, not yet done
+    audit: dict[str, int] = field(default_factory=dict)  # of the last one: differences by kind, and when
+    watch_expires_at: int | None = None  # milliseconds
 
 
 @dataclass(slots=True)
@@ -100,12 +108,18 @@ class Observer:
         progress = MailboxProgress(record.mailbox_id, record.address, record.state.value)
         value = self._cursors.values.get(record.mailbox_id)
         if value is not None:
-            listing = Cursor.decode(value).listing
+            cursor = Cursor.decode(value)
+            listing, audit = cursor.listing, cursor.audit
             progress.listed, progress.total, progress.complete = (
                 listing.listed,
                 listing.total,
                 listing.complete,
             )
+            progress.history_id, progress.updated_at = cursor.history_id, cursor.updated_at
+            progress.requests = [request.kind for request in cursor.requests]
+            progress.watch_expires_at = cursor.watch_expires_at
+            if audit is not None:
+                progress.audit = {name: getattr(audit, name) for name in _AUDIT_FIELDS}
         return progress
 
     async def _count(self, status: Status) -> None:
@@ -145,10 +159,19 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(asdict(now)))
         return
     console = Console(highlight=False)
-    grid = Grid("mailbox", "address", "state", "listed", box=None)
+    grid = Grid("mailbox", "address", "state", "listed", "under way", "last audit", box=None)
     for mailbox in now.mailboxes:
-        listed = f"{mailbox.listed} of {mailbox.total}" if mailbox.total is not None else "not begun"
-        grid.add_row(mailbox.mailbox_id, mailbox.address, mailbox.state, listed)
+        total = f" of {mailbox.total}" if mailbox.total is not None else ""
+        listed = f"{mailbox.listed}{total}{'' if mailbox.complete else ' …'}"
+        differing = [f"{n} {name}" for name, n in mailbox.audit.items() if name != "finished_at" and n]
+        grid.add_row(
+            mailbox.mailbox_id,
+            mailbox.address,
+            mailbox.state,
+            listed if mailbox.updated_at is not None else "not begun",
+            ", ".join(mailbox.requests),
+            (", ".join(differing) or "no difference") if mailbox.audit else "",
+        )
     console.print(grid)
     waiting = ", ".join(f"{count} for {stage}" for stage, count in now.lag.items())
     console.print(f"waiting: {waiting}")

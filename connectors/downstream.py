@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError, UnavailableError
-from connectors.kafka import LagMeter
+from connectors.kafka import LagMeter, read_partition
 from schemas import topics
+from schemas.events import ChangeKind, MessageChange
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +31,15 @@ class Downstream(Protocol):
     async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
         """The messages that the index shows, with their labels."""
 
+    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
+        """The messages that are there by what stands in the topics of changes, indexed or not."""
+
 
 class IndexDownstream:
     """Asks the consumer groups and Elasticsearch."""
 
-    def __init__(self, meter: LagMeter, index: Index) -> None:
+    def __init__(self, bootstrap: str, meter: LagMeter, index: Index) -> None:
+        self._bootstrap = bootstrap
         self._meter = meter
         self._index = index
 
@@ -41,7 +48,7 @@ class IndexDownstream:
     async def open(cls, bootstrap: str, elasticsearch_url: str) -> AsyncIterator[IndexDownstream]:
         """Connections of its own."""
         async with LagMeter.open(bootstrap) as meter, Index.open(elasticsearch_url) as index:
-            yield cls(meter, index)
+            yield cls(bootstrap, meter, index)
 
     async def consumed(self, partition: int) -> None:
         """Wait for extract, then for what extract has written until then. Raises UnavailableError."""
@@ -87,3 +94,20 @@ class IndexDownstream:
             }
         except ConfigurationError as error:  # it is the index worker that makes the index
             raise UnavailableError(str(error)) from error
+
+    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
+        """Reads what the two topics hold of the partition. Raises UnavailableError."""
+        seen: dict[str, tuple[int, int]] = {}
+        deleted: dict[str, tuple[int, int]] = {}
+        for topic in (topics.CHANGES.name, topics.BACKFILL.name):
+            async for record in read_partition(self._bootstrap, topic, partition):
+                if record.key != mailbox_id:
+                    continue
+                try:
+                    change = MessageChange.decode(record.value or b"")
+                except ValidationError:
+                    continue  # extract has written a dead letter of it
+                latest = deleted if change.kind is ChangeKind.DELETE else seen
+                at = (change.epoch, change.history_id)
+                latest[change.message_id] = max(latest.get(change.message_id, at), at)
+        return {message_id for message_id, at in seen.items() if at > deleted.get(message_id, (-1, -1))}

@@ -44,7 +44,7 @@ class Translator:
         for message_id, draft in list(self.drafts.items()):
             if draft.seen_at <= ready_before:
                 del self.drafts[message_id]
-                yield self._event(ChangeKind.UPSERT, message_id, draft.history_id)
+                yield self._event(ChangeKind.UPSERT, message_id, draft.history_id, draft.label_ids)
 
     def _added(self, entry: HistoryEntry) -> Iterator[MessageChange]:
         labels = entry.labels
@@ -53,7 +53,10 @@ class Translator:
             yield self._of(entry, ChangeKind.LABELS, labels)
         elif labels is not None and DRAFT in labels:
             self.drafts[entry.message_id] = HeldDraft(
-                message_id=entry.message_id, history_id=entry.history_id, seen_at=self.now()
+                message_id=entry.message_id,
+                history_id=entry.history_id,
+                label_ids=labels,
+                seen_at=self.now(),
             )
         else:
             yield self._of(entry, ChangeKind.UPSERT, labels)
@@ -71,7 +74,9 @@ class Translator:
     def _labelled(self, entry: HistoryEntry) -> Iterator[MessageChange]:
         held = self.drafts.pop(entry.message_id, None)
         if held is not None:  # sent, filed, thrown away: it is not being written any more
-            yield self._event(ChangeKind.UPSERT, entry.message_id, held.history_id, thread_id=entry.thread_id)
+            yield self._event(
+                ChangeKind.UPSERT, entry.message_id, held.history_id, held.label_ids, entry.thread_id
+            )
         yield self._of(entry, entry.kind, entry.changed)
         if self._enters_scope(entry):
             yield self._of(entry, ChangeKind.UPSERT, entry.labels)

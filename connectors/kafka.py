@@ -200,6 +200,23 @@ async def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes | None]]
         return records
 
 
+async def read_partition(bootstrap: str, topic: str, partition: int) -> AsyncIterator[Record]:
+    """Every record of a partition from its start to its end as it stands at the call."""
+    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+        tp = TopicPartition(topic, partition)
+        client.assign([tp])
+        await client.seek_to_beginning(tp)
+        try:
+            [end] = (await client.end_offsets([tp])).values()
+            while await client.position(tp) < end:
+                for records in (await client.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        key = (record.key or b"").decode()
+                        yield Record(topic, partition, record.offset, key, record.value)
+        except KafkaError as error:
+            raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+
+
 @asynccontextmanager
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

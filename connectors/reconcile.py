@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Literal
@@ -11,6 +11,7 @@ from connectors.errors import PageTokenExpiredError
 from connectors.mail_source import MailSource
 from schemas.events import AuditReport, ChangeKind, MailboxRecord, MessageChange, SyncRequest
 
+Origin = Literal["listing", "audit"]
 SAMPLE_IDS = 20
 # A listing whose token has gone stale is begun again; one that never ends so is not.
 _LISTING_ATTEMPTS = 5
@@ -41,6 +42,33 @@ class Snapshot:
         if mailbox.query:
             wanted &= await list_ids(source, query=mailbox.query)
         return cls(position.history_id, labels, wanted)
+
+    def label_changes(
+        self, mailbox: MailboxRecord, origin: Origin, message_ids: Iterable[str]
+    ) -> Iterator[MessageChange]:
+        """Events that say all labels of some messages."""
+        for message_id in message_ids:
+            label_ids = tuple(sorted(self.labels[message_id]))
+            yield self.event(ChangeKind.LABELS, mailbox, message_id, origin, label_ids)
+
+    def event(
+        self,
+        kind: ChangeKind,
+        mailbox: MailboxRecord,
+        message_id: str,
+        origin: Origin,
+        label_ids: tuple[str, ...] | None = None,
+    ) -> MessageChange:
+        """An event as of this snapshot."""
+        return MessageChange(
+            mailbox_id=mailbox.mailbox_id,
+            epoch=mailbox.epoch,
+            kind=kind,
+            message_id=message_id,
+            history_id=self.history_id,
+            label_ids=label_ids,
+            origin=origin,
+        )
 
 
 async def list_ids(source: MailSource, *, query: str | None = None, label_id: str | None = None) -> set[str]:
@@ -79,11 +107,14 @@ class Differences:
         indexed: Mapping[str, frozenset[str]],
         mailbox: MailboxRecord,
         in_motion: Set[str],
+        announced: Set[str] = frozenset(),
     ) -> Differences:
-        """Compare. Messages ``in_motion`` have changed since, and are on their way: they are left out."""
+        """Compare. Messages ``in_motion`` have changed since, and are on their way: they are left out.
+        Those ``announced`` are stale where the mailbox has them no more, although the index never had them.
+        """
         found = cls(snapshot, len(indexed))
         found.missing = sorted(snapshot.wanted - indexed.keys() - in_motion)
-        gone = sorted(indexed.keys() - snapshot.labels.keys() - in_motion)
+        gone = sorted((indexed.keys() | announced) - snapshot.labels.keys() - in_motion)
         if mailbox.deletions == "mirror":
             found.stale = gone
         else:
@@ -108,31 +139,11 @@ class Differences:
             sample={name: tuple(ids[:SAMPLE_IDS]) for name, ids in lists.items() if ids},
         )
 
-    def changes(
-        self, mailbox: MailboxRecord, *, every_label: bool, origin: Literal["listing", "audit"]
-    ) -> Iterator[MessageChange]:
-        """The events that make the index equal to the mailbox.
-
-        ``every_label``: the labels of every message, not only of those that differ.
-        """
+    def changes(self, mailbox: MailboxRecord, origin: Origin) -> Iterator[MessageChange]:
+        """The events that make the index equal to the mailbox."""
         snapshot = self.snapshot
-
-        def event(
-            kind: ChangeKind, message_id: str, label_ids: frozenset[str] | None = None
-        ) -> MessageChange:
-            return MessageChange(
-                mailbox_id=mailbox.mailbox_id,
-                epoch=mailbox.epoch,
-                kind=kind,
-                message_id=message_id,
-                history_id=snapshot.history_id,
-                label_ids=None if label_ids is None else tuple(sorted(label_ids)),
-                origin=origin,
-            )
-
-        for message_id in snapshot.labels if every_label else self.labels:
-            yield event(ChangeKind.LABELS, message_id, snapshot.labels[message_id])
+        yield from snapshot.label_changes(mailbox, origin, self.labels)
         for message_id in self.missing:
-            yield event(ChangeKind.UPSERT, message_id)
+            yield snapshot.event(ChangeKind.UPSERT, mailbox, message_id, origin)
         for message_id in self.stale:
-            yield event(ChangeKind.DELETE, message_id)
+            yield snapshot.event(ChangeKind.DELETE, mailbox, message_id, origin)

@@ -111,8 +111,9 @@ class SourceConnector:
                 group_id=topics.SOURCE_GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                session_timeout_ms=12_000,
-                heartbeat_interval_ms=3_000,
+                # What a source that was killed owned is followed again after this long.
+                session_timeout_ms=8_000,
+                heartbeat_interval_ms=2_000,
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)

@@ -125,13 +125,15 @@ class Walk:
     async def _advance(self, listing: Listing, update: dict[str, Any]) -> None:
         """Move a listing on, unless another has taken its place. A complete one ends in an audit."""
         moved = listing.model_copy(update=update)
+        # A listing names ids only. Who follows these topics alone learns the labels here.
+        audit = self._own_audit(f"after-{listing.run}", labels=listing.kind == "backfill")
 
         def listing_now(cursor: Cursor) -> Listing:
             return moved if cursor.listing.run == listing.run else cursor.listing
 
         def requests_now(cursor: Cursor) -> tuple[SyncRequest, ...]:
             ended = moved.complete and cursor.listing.run == listing.run
-            return (*cursor.requests, self._own_audit(f"after-{listing.run}")) if ended else cursor.requests
+            return (*cursor.requests, audit) if ended else cursor.requests
 
         await self._sync.save(listing=listing_now, requests=requests_now)
 
@@ -144,11 +146,8 @@ class Walk:
 
     async def _resync(self, listing: Listing) -> None:
         """Make the index equal to the mailbox. Deletes only after a complete listing, and as of its start."""
-        differences = await self._compare()
-        await self._sync.emit(
-            topics.BACKFILL.name,
-            differences.changes(self._mailbox, every_label=True, origin="listing"),
-        )
+        differences = await self._compare(every_label=True, with_announced=True)
+        await self._sync.emit(topics.BACKFILL.name, differences.changes(self._mailbox, "listing"))
         await self._put_off(differences)
         listed = len(differences.snapshot.labels)
         await self._advance(listing, {"listed": listed, "total": listed, "pages": 1, "complete": True})
@@ -159,16 +158,26 @@ class Walk:
 
     # --- comparing -----------------------------------------------------------------------------------
 
-    async def _compare(self) -> Differences:
-        """The mailbox and the index, once everything emitted until now has arrived there."""
+    async def _compare(self, *, every_label: bool, with_announced: bool = False) -> Differences:
+        """The mailbox and the index, once everything emitted until now has arrived there.
+
+        With ``every_label`` the labels of every message are said before. What the topics announced counts
+        after a gap in the history: who follows them must hear of its end too, even where no index had it.
+        """
         with self._sync.watching_history() as touched:
             snapshot = await Snapshot.take(self._source, self._mailbox)
+            if every_label:
+                labels = snapshot.label_changes(self._mailbox, "listing", snapshot.labels)
+                await self._sync.emit(topics.BACKFILL.name, labels)
             # What arrived while we listed is in the history by now, and so among the touched.
             await self._sync.follow_history()
             await self._downstream.consumed(self._partition)
             indexed = await self._downstream.messages(self._mailbox.mailbox_id)
+            announced: set[str] = set()
+            if with_announced:
+                announced = await self._downstream.announced(self._mailbox.mailbox_id, self._partition)
             in_motion = touched | self._cursor.drafts.keys()
-        return Differences.between(snapshot, indexed, self._mailbox, in_motion)
+        return Differences.between(snapshot, indexed, self._mailbox, in_motion, announced)
 
     async def _put_off(self, differences: Differences) -> None:
         gone = dict.fromkeys(differences.kept, differences.snapshot.history_id)
@@ -189,14 +198,13 @@ class Walk:
             await self._sync.start(again, follow=False, requests=_without(request))
 
     async def _audit(self, request: SyncRequest) -> AuditReport:
-        differences = await self._compare()
+        differences = await self._compare(every_label=request.labels)
         report = differences.report(request)
         for name in ("missing", "stale", "labels"):
             gauge = source_audit_gauge.labels(mailbox=hashed(self._mailbox.mailbox_id), difference=name)
             gauge.set(getattr(report, name))
         if request.repair:
-            changes = differences.changes(self._mailbox, every_label=False, origin="audit")
-            await self._sync.emit(topics.BACKFILL.name, changes)
+            await self._sync.emit(topics.BACKFILL.name, differences.changes(self._mailbox, "audit"))
             await self._put_off(differences)
         log.info(
             "mailbox %s: audit: %d missing, %d stale, %d with other labels",
@@ -216,12 +224,13 @@ class Walk:
             messages_per_minute=per_minute,
         )
 
-    def _own_audit(self, request_id: str) -> SyncRequest:
+    def _own_audit(self, request_id: str, *, labels: bool = False) -> SyncRequest:
         return SyncRequest(
             mailbox_id=self._mailbox.mailbox_id,
             kind="audit",
             request_id=request_id,
             repair=self._config.audit_repair,
+            labels=labels,
         )
 
     def _audit_is_due(self, last: AuditReport | None) -> bool:

@@ -129,7 +129,8 @@ class SyncRequest(Event):
 
     hint: look into the history now. backfill: list messages (those of ``query``) and emit them; with
     ``dry_run`` count them only. resync: make the index equal to the mailbox. audit: say where it is not, and
-    with ``repair`` mend that. All but hints are recorded in the cursor and answered there.
+    with ``repair`` mend that; with ``labels`` say also which labels each message bears. All but hints are
+    recorded in the cursor and answered there.
     """
 
     mailbox_id: str
@@ -138,6 +139,7 @@ class SyncRequest(Event):
     query: str | None = None
     dry_run: bool = False
     repair: bool = False
+    labels: bool = False
     history_id: int | None = None  # of a hint: what the push named. Never a cursor
     requested_at: int = Field(default_factory=now_milliseconds)  # of a push: when Gmail published it
 
@@ -192,6 +194,7 @@ class HeldDraft(Event):
 
     message_id: str
     history_id: int
+    label_ids: tuple[str, ...] = ()
     seen_at: int = Field(default_factory=now_milliseconds)
 
 

@@ -21,14 +21,21 @@ VOLATILE = {"indexed_at", "seconds"}
 
 @contextmanager
 def pipeline(
-    mail: Path, directory: Path, faults: Path | None = None, encoder: str = "hash"
+    mail: Path | None, directory: Path, faults: Path | None = None, encoder: str = "hash", **options: Any
 ) -> Iterator[Pipeline]:
     """A pipeline over servers of its own: topics and index begin empty."""
+    files = [mail] if mail is not None else []
     directory.mkdir(parents=True, exist_ok=True)
     with (
         start_stack() as stack,
         Pipeline(
-            stack.kafka_bootstrap, stack.elasticsearch_url, [mail], directory, encoder=encoder, faults=faults
+            stack.kafka_bootstrap,
+            stack.elasticsearch_url,
+            files,
+            directory,
+            encoder=encoder,
+            faults=faults,
+            **options,
         ) as running,
     ):
         yield running

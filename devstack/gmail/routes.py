@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -197,7 +198,8 @@ async def _slowly(request: web.Request, resource: Json, fault: Fault) -> web.Str
     await response.prepare(request)
     step = max(len(content) // SLOW_SLICES, 1)
     for start in range(0, len(content), step):
-        await response.write(content[start : start + step])
+        with suppress(ConnectionResetError):  # who waited for it is gone
+            await response.write(content[start : start + step])
         await asyncio.sleep(fault.seconds / SLOW_SLICES)
     await response.write_eof()
     return response

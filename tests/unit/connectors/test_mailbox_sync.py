@@ -108,6 +108,9 @@ class Index:
     async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
         return self.held
 
+    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
+        return {"m0", "announced"}
+
 
 def _sync(
     mailbox: Mailbox,
@@ -214,7 +217,7 @@ async def test_expired_history_makes_the_index_equal_to_the_mailbox() -> None:
     labels = {change.message_id: change.label_ids for change in changes if change.kind == ChangeKind.LABELS}
     assert labels == {"m0": ("INBOX",), "m1": ("INBOX", "UNREAD"), "m2": (), "m3": (), "m4": ()}
     kinds = [(change.kind, change.message_id) for change in changes if change.kind != ChangeKind.LABELS]
-    assert kinds == [(ChangeKind.UPSERT, "m4"), (ChangeKind.DELETE, "gone")]
+    assert kinds == [(ChangeKind.UPSERT, "m4"), (ChangeKind.DELETE, "announced"), (ChangeKind.DELETE, "gone")]
     assert sync.cursor.listing.complete
     assert sync.cursor.requests[-1].kind == "audit", "a resync ends with an audit"
 
@@ -252,7 +255,10 @@ async def test_an_audit_names_what_differs_and_leaves_out_what_is_on_its_way() -
     index = Index(m0={"INBOX"}, m1={"INBOX"}, m2=set(), gone=set(), going=set())
     sync = _sync(mailbox, broker, index=index)
     await _listed(sync)
-    await sync._walk.step()  # the audit that ends the listing
+    before = len(broker.changes(topics.BACKFILL.name))
+    await sync._walk.step()  # the audit that ends the listing says also what the listing could not
+    said = {c.message_id: c.label_ids for c in broker.changes(topics.BACKFILL.name)[before:]}
+    assert said == {"m0": ("INBOX",), "m1": ("INBOX", "UNREAD"), "m2": (), "m3": (), "m4": ()}
     mailbox.history = [
         HistoryPage([HistoryEntry(ChangeKind.DELETE, "going", None, 101)], 101, None),
     ]

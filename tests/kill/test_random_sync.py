@@ -1,0 +1,14 @@
+"""A storm of operations, faults and kills in short; ``make test-full`` runs it at full size."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.random_sync import failures, run
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_the_topics_tell_the_truth_whatever_happens(tmp_path: Path) -> None:
+    report = run(operations=300, kills=3, seed=11, directory=tmp_path)
+    assert not failures(report, operations=300, faults=30, kills=3, resyncs=1), report
