@@ -17,6 +17,7 @@ COMMANDS = {
     "topics": ("cli.topics", "Create the topics."),
     "mailbox": ("cli.mailbox", "Add, list and remove mailboxes."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
+    "push": ("cli.push", "Take in Gmail's notifications, pushed or pulled."),
     "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
     "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
     "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),

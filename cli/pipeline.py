@@ -61,6 +61,7 @@ class Pipeline:
     faults: Path | None = None
     gmail: dict[str, Any] = field(default_factory=dict)  # what a running emulator says of itself
     also: dict[str, str] = field(default_factory=dict)  # further environment variables
+    policies: dict[str, Any] = field(default_factory=dict)  # further fields of the mailboxes' records
 
     def __post_init__(self) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -129,7 +130,7 @@ class Pipeline:
             record = MailboxRecord(
                 mailbox_id=mailbox_id_of(mailbox["address"]),
                 address=mailbox["address"],
-                exclude_labels=(),
+                **{"exclude_labels": (), **self.policies},
             )
             token = {"token_uri": f"{self.gmail['url']}/token", "type": "authorized_user", **credentials}
             await register(self.settings, record, token)

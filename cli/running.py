@@ -21,7 +21,8 @@ def start_observing(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    for noisy in ("aiokafka", "elastic_transport", "googleapiclient", "faust", "mode"):
+    logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
+    for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if settings.metrics_port:
         start_http_server(settings.metrics_port)

@@ -72,6 +72,14 @@ class AuthorizationError(GmailError):
     """401, 403 without a quota reason, or ``invalid_grant``: the mailbox must be parked and looked at."""
 
 
+class TokenRefusedError(MailstreamError):
+    """A caller's token is missing, malformed, forged or expired: he is nobody (401)."""
+
+
+class TokenForbiddenError(MailstreamError):
+    """A caller's token is authentic, and not for what he asks (403)."""
+
+
 # --- Elasticsearch -------------------------------------------------------------------------------------
 
 

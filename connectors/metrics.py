@@ -39,3 +39,4 @@ gmail_watch_expiry_gauge = Gauge(
     "gmail_watch_expiry_gauge", "When a mailbox's watch ends, in seconds since 1970", ["mailbox"]
 )
 source_mailboxes_gauge = Gauge("source_mailboxes", "Mailboxes that this process follows")
+gmail_pushes_counter = Counter("gmail_pushes", "Gmail's notifications, by what became of them", ["outcome"])

@@ -75,6 +75,16 @@ def part_paths() -> None:
     _run(sys.executable, "-m", "tests.part_paths", str(MAIL / "office.mbox"), str(MAIL / "plain.mbox"))
 
 
+def storm() -> None:
+    """2,000 operations, faults and twelve kills: the topics and the index equal the mailboxes."""
+    _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
+
+
+def quota() -> None:
+    """Three minutes flat out under each table, with a kill in between."""
+    _run(sys.executable, "-m", "tests.quota_run", "--seconds", "180")
+
+
 def _require(checks: dict[str, bool]) -> None:
     for name, holds in checks.items():
         sys.stdout.write(f"{'ok  ' if holds else 'FAIL'} {name}\n")
@@ -88,6 +98,8 @@ PARTS: dict[str, Callable[[], object]] = {
     "service tests": lambda: _pytest("tests/services"),
     "kill tests": lambda: _pytest("tests/kill"),
     "part paths of both mail files": part_paths,
+    "a storm over three mailboxes": storm,
+    "quota of both eras": quota,
     "office.mbox": office,
     "plain.mbox": plain,
 }

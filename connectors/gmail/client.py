@@ -260,12 +260,12 @@ class GmailClient:
         return resource
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, _mapped, work)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, mapped, work)
 
     def _http(self) -> AuthorizedHttp:
         connection = getattr(self._threads, "http", None)
         if connection is None:
-            connection = AuthorizedHttp(self._credentials, http=_MeasuredHttp(timeout=TIMEOUT_SECONDS))
+            connection = AuthorizedHttp(self._credentials, http=google_http())
             self._threads.http = connection
         return connection
 
@@ -282,6 +282,11 @@ class _MeasuredHttp(httplib2.Http):  # type: ignore[misc]
         return answer
 
 
+def google_http() -> _MeasuredHttp:
+    """A connection for one thread."""
+    return _MeasuredHttp(timeout=TIMEOUT_SECONDS)
+
+
 @contextmanager
 def _stale_tokens(page_token: str | None) -> Iterator[None]:
     """Google has no reason of its own for a page token it does not know any more: its words must do."""
@@ -293,7 +298,7 @@ def _stale_tokens(page_token: str | None) -> Iterator[None]:
         raise
 
 
-def _mapped(work: Callable[[], Result]) -> Result:
+def mapped(work: Callable[[], Result]) -> Result:
     """Run ``work`` and turn what the Google libraries raise into errors of our own tree."""
     try:
         return work()
