@@ -34,6 +34,8 @@ PROCESSES = {
     "slow": ["worker", "slow"],
     "index": ["worker", "index"],
 }
+# Started only by name.
+OTHERS = {"push": ["push"]}
 START_SECONDS = 30.0
 POLL_SECONDS = 0.5
 LOG_LINES = 15
@@ -142,7 +144,7 @@ class Pipeline:
         """
         for name in names or PROCESSES:
             if name not in self.processes or self.processes[name].poll() is not None:
-                self._spawn(name, PROCESSES[name.partition("-")[0]])
+                self._spawn(name, {**PROCESSES, **OTHERS}[name.partition("-")[0]])
 
     def kill(self, name: str, sent: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a process and wait until it is gone."""
