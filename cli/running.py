@@ -30,12 +30,19 @@ def start_observing(settings: Settings) -> None:
 
 def vault(settings: Settings) -> Vault:
     """The credentials' vault. Raises ConfigurationError without a key."""
-    key = settings.credentials_key.get_secret_value()
-    if not key:
+    keys = [settings.credentials_key.get_secret_value()]
+    if settings.credentials_key_file is not None:
+        try:
+            lines = settings.credentials_key_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"CREDENTIALS_KEY_FILE cannot be read: {error}") from error
+        keys += [line.partition("#")[0].strip() for line in lines]
+    keys = [key for key in keys if key]
+    if not keys:
         raise ConfigurationError(
-            "CREDENTIALS_KEY is not set: make one with `mailstream mailbox new-key` and keep it safe"
+            "CREDENTIALS_KEY is not set: make one with `mailstream keys new` and keep it safe"
         )
-    return Vault(key)
+    return Vault(keys)
 
 
 def gmail_quota(settings: Settings, share: float) -> Quota:

@@ -1,10 +1,11 @@
-"""Credentials at rest: AES-256-GCM, bound to their mailbox, under a key that never enters a topic."""
+"""Credentials at rest: AES-256-GCM, bound to their mailbox, under keys that never enter a topic."""
 
 import base64
 import binascii
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -23,24 +24,22 @@ def new_key() -> str:
 
 
 class Vault:
-    """Seals and opens credentials with one key."""
+    """Seals credentials with the first of its keys, and opens what any of them has sealed."""
 
-    def __init__(self, key: str) -> None:
-        try:
-            raw = base64.b64decode(key, validate=True)
-        except binascii.Error as error:
-            raise ConfigurationError("CREDENTIALS_KEY is not base64") from error
-        if len(raw) != KEY_BYTES:
-            raise ConfigurationError(f"CREDENTIALS_KEY must be {KEY_BYTES} bytes in base64, not {len(raw)}")
-        self._cipher = AESGCM(raw)
-        self._key_id = hashlib.sha256(raw).hexdigest()[:8]
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys:
+            raise ConfigurationError("there is no key: set CREDENTIALS_KEY or CREDENTIALS_KEY_FILE")
+        raw = [_decoded(key) for key in keys]
+        self._ciphers = {hashlib.sha256(key).hexdigest()[:8]: AESGCM(key) for key in reversed(raw)}
+        self.key_id = hashlib.sha256(raw[0]).hexdigest()[:8]
 
     def seal(self, mailbox_id: str, credentials: dict[str, Any]) -> CredentialRecord:
         """Encrypt a mailbox's credentials."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, json.dumps(credentials).encode(), mailbox_id.encode())
+        cipher = self._ciphers[self.key_id]
+        sealed = cipher.encrypt(nonce, json.dumps(credentials).encode(), mailbox_id.encode())
         return CredentialRecord(
-            key_id=self._key_id,
+            key_id=self.key_id,
             nonce=base64.b64encode(nonce).decode(),
             ciphertext=base64.b64encode(sealed).decode(),
         )
@@ -48,16 +47,29 @@ class Vault:
     def open(self, mailbox_id: str, record: CredentialRecord) -> dict[str, Any]:
         """Decrypt a mailbox's credentials.
 
-        Raises ConfigurationError when another key sealed them, or another mailbox's record stands here.
+        Raises ConfigurationError when no key of ours sealed them, or another mailbox's record stands here.
         """
+        cipher = self._ciphers.get(record.key_id)
         try:
-            opened = self._cipher.decrypt(
+            if cipher is None:
+                raise InvalidTag
+            opened = cipher.decrypt(
                 base64.b64decode(record.nonce), base64.b64decode(record.ciphertext), mailbox_id.encode()
             )
         except InvalidTag as error:
             raise ConfigurationError(
-                f"credentials of mailbox {mailbox_id} do not open: CREDENTIALS_KEY is not the one"
-                f" they were sealed with (key id {record.key_id}, given {self._key_id})"
+                f"credentials of mailbox {mailbox_id} do not open: CREDENTIALS_KEY is not the one they were"
+                f" sealed with (key id {record.key_id}, given {', '.join(self._ciphers)})"
             ) from error
         credentials: dict[str, Any] = json.loads(opened)
         return credentials
+
+
+def _decoded(key: str) -> bytes:
+    try:
+        raw = base64.b64decode(key, validate=True)
+    except binascii.Error as error:
+        raise ConfigurationError("CREDENTIALS_KEY is not base64") from error
+    if len(raw) != KEY_BYTES:
+        raise ConfigurationError(f"CREDENTIALS_KEY must be {KEY_BYTES} bytes in base64, not {len(raw)}")
+    return raw

@@ -1,11 +1,11 @@
-"""The Directory API's list of users: the emulated mailboxes of the one customer there is."""
+"""The Directory API's lists: the emulated mailboxes of the one customer there is, and groups of them."""
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from devstack.gmail.errors import ApiError, invalid_argument
+from devstack.gmail.errors import ApiError, invalid_argument, not_found
 from devstack.gmail.paging import make_token, page_size, read_token
 from devstack.gmail.store import Mailbox
 
@@ -35,6 +35,28 @@ def list_users(mailboxes: Iterable[Mailbox], query: Mapping[str, str]) -> dict[s
     return answer
 
 
+def list_members(groups: Mapping[str, Iterable[str]], group: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """members.list, ordered by address. Raises ApiError 404 for a group nobody made."""
+    if group not in groups:
+        raise not_found()
+    request = ["members.list", group]
+    after = read_token(query["pageToken"], request)[0] if "pageToken" in query else ""
+    found = [address for address in sorted(groups[group]) if address > after]
+    size = page_size(query.get("maxResults"))
+    members = [
+        {"kind": "admin#directory#member", "id": _user_id(address), "email": address, "type": "USER"}
+        for address in found[:size]
+    ]
+    answer: dict[str, Any] = {"kind": "admin#directory#members", "members": members}
+    if len(found) > size:
+        answer["nextPageToken"] = make_token([found[size - 1]], request)
+    return answer
+
+
+def _user_id(address: str) -> str:
+    return str(10**20 + int(hashlib.sha256(address.encode()).hexdigest()[:16], 16))
+
+
 def _matches(mailbox: Mailbox, query: str, domain: str | None) -> bool:
     if domain is not None and not mailbox.address.lower().endswith("@" + domain.lower()):
         return False
@@ -52,10 +74,9 @@ def _matches(mailbox: Mailbox, query: str, domain: str | None) -> bool:
 def _user(mailbox: Mailbox) -> dict[str, Any]:
     local_part = mailbox.address.partition("@")[0]
     given, _, family = local_part.replace("_", ".").partition(".")
-    number = int(hashlib.sha256(mailbox.address.encode()).hexdigest()[:16], 16)
     return {
         "kind": "admin#directory#user",
-        "id": str(10**20 + number),
+        "id": _user_id(mailbox.address),
         "primaryEmail": mailbox.address,
         "name": {
             "givenName": given.title(),

@@ -25,6 +25,8 @@ READ_SCOPES = frozenset({"https://mail.google.com/", f"{_GMAIL}modify", f"{_GMAI
 METADATA_SCOPES = READ_SCOPES | {f"{_GMAIL}metadata"}
 _DIRECTORY = "https://www.googleapis.com/auth/admin.directory.user"
 DIRECTORY_SCOPES = frozenset({_DIRECTORY, f"{_DIRECTORY}.readonly"})
+_GROUP = "https://www.googleapis.com/auth/admin.directory.group"
+MEMBER_SCOPES = frozenset({_GROUP, f"{_GROUP}.readonly", f"{_GROUP}.member", f"{_GROUP}.member.readonly"})
 PUBSUB_SCOPES = frozenset(
     {"https://www.googleapis.com/auth/pubsub", "https://www.googleapis.com/auth/cloud-platform"}
 )

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import BasicAuth, web
 
 from devstack.gmail.api import Call, Json
 from devstack.gmail.control import Control, require_loopback
-from devstack.gmail.directory import list_users
+from devstack.gmail.directory import list_members, list_users
 from devstack.gmail.errors import (
     ApiError,
     delegation_denied,
@@ -21,7 +21,7 @@ from devstack.gmail.errors import (
 )
 from devstack.gmail.faults import Fault
 from devstack.gmail.fields import apply_fields
-from devstack.gmail.oauth import DIRECTORY_SCOPES, PUBSUB_SCOPES, Grant, OAuthError
+from devstack.gmail.oauth import DIRECTORY_SCOPES, MEMBER_SCOPES, PUBSUB_SCOPES, Grant, OAuthError
 from devstack.gmail.store import Mailbox
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def make_application(emulator: "GmailEmulator") -> web.Application:
         handler = routes.gmail(method, answer)
         router.add_route(http_method, "/gmail/v1/users/{userId}" + path, handler)
     router.add_get("/admin/directory/v1/users", routes.directory)
+    router.add_get("/admin/directory/v1/groups/{group}/members", routes.members)
     subscription = "/v1/projects/{project}/subscriptions/{subscription}"
     router.add_put(subscription, routes.subscribe)
     router.add_post(subscription + ":pull", routes.pull)
@@ -133,6 +134,12 @@ class Routes:
         fields = request.query.get("fields")
         return web.json_response(apply_fields(answer, fields) if fields else answer)
 
+    async def members(self, request: web.Request) -> web.Response:
+        """admin.members.list."""
+        self._authenticate(request).require(MEMBER_SCOPES)
+        group = request.match_info["group"]
+        return web.json_response(list_members(self._emulator.groups, group, request.query))
+
     async def subscribe(self, request: web.Request) -> web.Response:
         """pubsub.projects.subscriptions.create."""
         self._authenticate(request).require(PUBSUB_SCOPES)
@@ -165,6 +172,12 @@ class Routes:
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
         form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        if (header := request.headers.get("Authorization", "")).startswith("Basic "):
+            try:
+                given = BasicAuth.decode(header)
+            except ValueError:
+                raise OAuthError("invalid_client", "Unauthorized", 401) from None
+            form |= {"client_id": given.login, "client_secret": given.password}
         return web.json_response(self._emulator.oauth.token(form), headers={"Cache-Control": "no-store"})
 
     async def certificates(self, _request: web.Request) -> web.Response:

@@ -37,8 +37,9 @@ class GmailEmulator:
 
     Used as an async context manager in the running loop, or with ``start`` and ``stop`` in its own thread.
     ``mail`` maps each address to its mail (it is read here and now); ``quota`` is "new", "legacy" or "off";
-    ``org_units`` maps addresses to Directory paths; ``port`` 0 takes a free one. A mail file that is dropped
-    into ``drop_directory`` arrives within a second. ``mailboxes`` may be changed from any thread.
+    ``org_units`` maps addresses to Directory paths, ``groups`` groups to their members' addresses; ``port`` 0
+    takes a free one. A mail file that is dropped into ``drop_directory`` arrives within a second.
+    ``mailboxes`` may be changed from any thread.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class GmailEmulator:
         clock: Clock | None = None,
         drop_directory: Path | None = None,
         org_units: Mapping[str, str] | None = None,
+        groups: Mapping[str, Iterable[str]] | None = None,
         attachment_id_gets: int = ATTACHMENT_ID_GETS,
         notification_interval_seconds: float = NOTIFICATION_INTERVAL_SECONDS,
     ) -> None:
         if not mail:
             raise EmulatorError("an emulator needs at least one mailbox")
         self.clock = clock or Clock()
+        self.groups = {group: tuple(members) for group, members in (groups or {}).items()}
         self.faults = FaultPlan(list(faults))
         self.mailboxes: dict[str, Mailbox] = {}
         for address, mails in mail.items():

@@ -72,17 +72,17 @@ def test_a_nested_mail_is_one_leaf_and_html_alone_is_the_body() -> None:
 
 
 def test_credentials_open_for_their_own_mailbox_only() -> None:
-    vault = Vault(new_key())
+    vault = Vault([new_key()])
     sealed = vault.seal("box", {"refresh_token": "secret"})
     assert b"secret" not in sealed.encode()
     assert vault.open("box", sealed) == {"refresh_token": "secret"}
     with pytest.raises(ConfigurationError):
         vault.open("another", sealed)
     with pytest.raises(ConfigurationError):
-        Vault(new_key()).open("box", sealed)
+        Vault([new_key()]).open("box", sealed)
 
 
 @pytest.mark.parametrize("key", ["", "not base64!", "QUJD"])
 def test_a_key_that_is_none_is_refused_with_its_name(key: str) -> None:
     with pytest.raises(ConfigurationError, match="CREDENTIALS_KEY"):
-        Vault(key)
+        Vault([key])
