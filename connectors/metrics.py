@@ -40,3 +40,6 @@ gmail_watch_expiry_gauge = Gauge(
 )
 source_mailboxes_gauge = Gauge("source_mailboxes", "Mailboxes that this process follows")
 gmail_pushes_counter = Counter("gmail_pushes", "Gmail's notifications, by what became of them", ["outcome"])
+source_parked_counter = Counter(
+    "source_parked", "Mailboxes that were parked because Google refused them: somebody must look", ["reason"]
+)

@@ -21,7 +21,7 @@ from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
-from connectors.metrics import source_mailboxes_gauge
+from connectors.metrics import source_mailboxes_gauge, source_parked_counter
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -244,6 +244,7 @@ class SourceConnector:
 
     async def _park(self, producer: Producer, record: MailboxRecord, error: BaseException) -> None:
         log.error("mailbox %s is parked: %s", record.mailbox_id, error)
+        source_parked_counter.labels(reason=type(error).__name__).inc()
         parked = record.model_copy(
             update={"state": MailboxState.PARKED, "state_reason": type(error).__name__}
         )

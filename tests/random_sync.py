@@ -30,6 +30,7 @@ from schemas.events import ChangeKind, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
 from tests.pipelines import documents, pipeline
 
+TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
 ADDRESSES = ("anna@example.com", "bob@example.com", "carla@example.com")
 FIRST_MAILS = 700  # more than a page of a listing
 LABELS = ("INBOX", "UNREAD", "STARRED", "IMPORTANT", "Invoices", "Travel", "SPAM", "TRASH")
@@ -38,7 +39,7 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": "expired_history", "probability": 0.003},
     {"kind": "empty_history_page", "probability": 0.15},
     {"kind": "stale_page_token", "probability": 0.1},
-    {"kind": "rate_limit", "status": 429, "probability": 0.01},
+    {"kind": "rate_limit", "status": 429, "reason": "userRateLimitExceeded", "probability": 0.01},
     {"kind": "rate_limit", "status": 403, "method": "history.list", "probability": 0.05},
     {"kind": "rate_limit", "status": 429, "retry_after_seconds": 1, "probability": 0.002},
     {"kind": "server_error", "probability": 0.02},
@@ -46,6 +47,16 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": "slow_body", "seconds": 0.5, "probability": 0.02},
     {"kind": "failed_precondition", "probability": 0.01},
     {"kind": "gone_between_list_and_get", "probability": 0.005},
+    {"kind": "reset_mid_body", "probability": 0.01},
+    {"kind": "body_behind_attachment_id", "probability": 0.05},
+    {"kind": "unpadded_base64url", "probability": 0.2},
+    {"kind": "history_id_number", "probability": 0.2},
+    {"kind": "rate_limit", "status": 429, "reason": "concurrent", "burst": 3, "probability": 0.003},
+    {"kind": "rate_limit", "status": 429, "reason": "rateLimitExceeded", "burst": 3, "probability": 0.003},
+    {"kind": "bandwidth", "seconds": 3.0, "probability": 0.001},
+    {"kind": "push_dropped", "probability": 0.2},
+    {"kind": "push_duplicated", "copies": 5, "probability": 0.2},
+    {"kind": "push_early", "seconds": 1.5, "probability": 0.2},
 ]
 
 
@@ -139,12 +150,19 @@ def run(operations: int, kills: int, seed: int, directory: Path) -> Report:
     started = time.monotonic()
     report = Report()
     mail = {address: [MailBytes(_mail(n)) for n in range(FIRST_MAILS)] for address in ADDRESSES}
-    emulator = GmailEmulator(mail).start()
+    emulator = GmailEmulator(mail, notification_interval_seconds=0.05).start()
+    emulator.pubsub.subscribe(SUBSCRIPTION, {"topic": TOPIC})
+    key_file = directory / "service-account.json"
+    key_file.write_text(json.dumps(emulator.service_account_info()))
     also = {
+        "GMAIL_PUBSUB_TOPIC": TOPIC,
+        "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
+        "PUBSUB_ENDPOINT": emulator.url,
+        "GOOGLE_CREDENTIALS_FILE": str(key_file),
         "DRAFT_QUIET_SECONDS": "2",
         "AUDIT_HOURS": "0",
         "AUDIT_REPAIR": "false",  # the topics must be right without anybody's repair
-        "SOURCE_POLL_SECONDS": "0.5",
+        "SOURCE_POLL_SECONDS": "2",
         "GMAIL_QUOTA_LIMITS": "off",
     }
     try:
@@ -177,6 +195,7 @@ async def _storm(
     """Operations without a pause, while sources die in the midst of their work: once in a while they are
     three, and twice history is lost while nobody looks."""
     running.start()
+    running.start("push")
     draws = random.Random(operations)
     async with Observer.open(running.settings) as observer:
         for number in range(kills):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from devstack.gmail.errors import invalid_argument, not_found
-from devstack.gmail.faults import FaultPlan
+from devstack.gmail.faults import Fault, FaultPlan
 from devstack.gmail.message import MessageReader, StoredMessage
 from devstack.gmail.oauth import METADATA_SCOPES, READ_SCOPES, Grant
 from devstack.gmail.paging import make_token, page_size, read_token, stale_token
@@ -140,10 +140,16 @@ class GmailApi:
             raise invalid_argument(f"Invalid value for format: {form}")
         call.grant.require(READ_SCOPES if form in {"full", "raw"} else METADATA_SCOPES)
         message = call.message()
-        if self._faults().strike("gone_between_list_and_get", "messages.get"):
+        if self._strike("gone_between_list_and_get", "messages.get", call):
             call.mailbox.delete(message.id)
             raise not_found()
-        return self._reader.resource(message, form, call.query.getall("metadataHeaders", []))
+        behind = form == "full" and self._strike("body_behind_attachment_id", "messages.get", call)
+        return self._reader.resource(
+            message,
+            form,
+            call.query.getall("metadataHeaders", []),
+            texts_behind_references=bool(behind),
+        )
 
     def get_attachment(self, call: Call) -> Json:
         """messages.attachments.get. An id of an earlier get is refused once enough gets have followed."""
@@ -168,15 +174,18 @@ class GmailApi:
         size = page_size(call.query.get("maxResults"))
         request = ["history.list", call.mailbox.address, start, sorted(kinds), label_id]
         position = self._position(call, "history.list", request)
-        if self._faults().strike("expired_history", "history.list"):
+        if self._strike("expired_history", "history.list", call):
             raise not_found()
         try:
             records = call.mailbox.history_after(int(start))
         except KeyError:
             raise not_found() from None
         after = int(start) if position is None else int(position[0])
-        answer: Json = {"historyId": str(call.mailbox.history_id)}
-        if self._faults().strike("empty_history_page", "history.list"):
+        # A push may have come before its change can be seen here.
+        newest = max(self._pubsub.visible_history_id(call.mailbox), int(start))
+        records = [record for record in records if record.id <= newest]
+        answer: Json = {"historyId": str(newest)}
+        if self._strike("empty_history_page", "history.list", call):
             return {**answer, "nextPageToken": make_token([after], request)}
         page: list[Json] = []
         remaining = [record for record in records if record.id > after]
@@ -218,10 +227,13 @@ class GmailApi:
             "threadsUnread": len({message.thread_id for message in unread}),
         }
 
+    def _strike(self, kind: str, method: str, call: Call) -> Fault | None:
+        return self._faults().strike(kind, method, call.mailbox.address)
+
     def _position(self, call: Call, method: str, request: Any) -> list[Any] | None:
         token = call.query.get("pageToken")
         if not token:
             return None
-        if self._faults().strike("stale_page_token", method):
+        if self._strike("stale_page_token", method, call):
             raise stale_token()
         return read_token(token, request)

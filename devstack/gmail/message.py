@@ -47,7 +47,14 @@ class MessageReader:
             self._trees.popitem(last=False)
         return tree
 
-    def resource(self, message: StoredMessage, form: str, metadata_headers: list[str]) -> dict[str, Any]:
+    def resource(
+        self,
+        message: StoredMessage,
+        form: str,
+        metadata_headers: list[str],
+        *,
+        texts_behind_references: bool = False,
+    ) -> dict[str, Any]:
         """The ``Message`` resource; ``form`` is minimal, full, raw or metadata."""
         tree = self.tree(message)
         resource: dict[str, Any] = {
@@ -68,7 +75,7 @@ class MessageReader:
             ids = {
                 part.part_id: self._attachment_id(message, part.part_id, message.gets)
                 for part in tree.walk()
-                if part.is_external
+                if part.is_external or (texts_behind_references and part.content)
             }
             resource["payload"] = part_json(tree, ids)
         return resource
@@ -77,7 +84,7 @@ class MessageReader:
         """The body behind an attachmentId; None when it never was one of this message, or is no more."""
         oldest = max(message.gets - self._attachment_id_gets, 0)
         for part in self.tree(message).walk():
-            if part.is_external:
+            if part.content is not None:
                 for get in range(message.gets, oldest, -1):
                     if self._attachment_id(message, part.part_id, get) == attachment_id:
                         return part.content

@@ -193,7 +193,7 @@ def base64url(content: bytes) -> str:
 
 
 def part_json(part: MimePart, attachment_ids: dict[str, str]) -> dict[str, Any]:
-    """The ``MessagePart`` resource of a part; ``attachment_ids`` gives each external part its id of today."""
+    """The ``MessagePart`` resource of a part; ``attachment_ids`` has those whose bodies are references."""
     resource: dict[str, Any] = {
         "partId": part.part_id,
         "mimeType": part.media_type,
@@ -209,7 +209,7 @@ def part_json(part: MimePart, attachment_ids: dict[str, str]) -> dict[str, Any]:
 def _body_json(part: MimePart, attachment_ids: dict[str, str]) -> dict[str, Any]:
     if part.content is None:
         return {"size": 0}
-    if part.is_external:
+    if part.part_id in attachment_ids:
         return {"attachmentId": attachment_ids[part.part_id], "size": len(part.content)}
     content = part.inline_content
     return {"size": len(content), "data": base64url(content)} if content else {"size": 0}

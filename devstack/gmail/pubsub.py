@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from devstack.gmail.errors import invalid_argument, not_found
+from devstack.gmail.faults import Fault, FaultPlan
 from devstack.gmail.signing import SigningKey
 from devstack.gmail.store import Mailbox
 
@@ -65,10 +66,14 @@ class PubSub:
         clock: Callable[[], float],
         signing_key: Callable[[], SigningKey],
         interval_seconds: float = NOTIFICATION_INTERVAL_SECONDS,
+        faults: Callable[[], FaultPlan] = FaultPlan,
     ) -> None:
         self._clock = clock
         self._signing_key = signing_key
         self._interval_seconds = interval_seconds
+        self._faults = faults
+        self._announced: dict[str, int] = {}  # address -> the historyId of its last notification
+        self._hidden: dict[str, tuple[int, float]] = {}  # address -> (what can be seen, until when)
         self._watches: dict[str, Watch] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._notified_at: dict[str, float] = {}
@@ -105,15 +110,40 @@ class PubSub:
             return
         self._publish(watch.topic, mailbox)
 
+    def visible_history_id(self, mailbox: Mailbox) -> int:
+        """The newest historyId that history.list shows of a mailbox."""
+        history_id, until = self._hidden.get(mailbox.address, (0, 0.0))
+        return history_id if self._clock() < until else mailbox.history_id
+
     def _publish(self, topic: str, mailbox: Mailbox) -> None:
-        self._notified_at[mailbox.address] = self._clock()
-        notice = {"emailAddress": mailbox.address, "historyId": mailbox.history_id}
+        now, address = self._clock(), mailbox.address
+        before = self._announced.get(address, mailbox.history_id)
+        self._notified_at[address] = now
+        self._announced[address] = mailbox.history_id
+
+        def strike(kind: str) -> Fault | None:
+            return self._faults().strike(kind, "push", address)
+
+        if fault := strike("push_early"):
+            self._hidden[address] = (before, now + fault.seconds)
+        as_text = strike("history_id_number")
+        notice = {
+            "emailAddress": address,
+            "historyId": str(mailbox.history_id) if as_text else mailbox.history_id,
+        }
         message = {
             "data": base64.urlsafe_b64encode(json.dumps(notice).encode()).decode(),
             "messageId": str(next(self._ids)),
-            "publishTime": datetime.fromtimestamp(self._clock(), UTC).isoformat().replace("+00:00", "Z"),
+            "publishTime": datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z"),
         }
         self.counts["published"] += 1
+        if strike("push_dropped"):
+            return
+        fault = strike("push_duplicated")
+        for _ in range(fault.copies if fault else 1):
+            self._deliver(topic, message)
+
+    def _deliver(self, topic: str, message: dict[str, Any]) -> None:
         for subscription in self._subscriptions.values():
             if subscription.topic != topic:
                 continue

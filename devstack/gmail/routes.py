@@ -19,7 +19,7 @@ from devstack.gmail.errors import (
     rate_limited,
     server_error,
 )
-from devstack.gmail.faults import Fault
+from devstack.gmail.faults import FAULTS, Fault
 from devstack.gmail.fields import apply_fields
 from devstack.gmail.oauth import DIRECTORY_SCOPES, MEMBER_SCOPES, PUBSUB_SCOPES, Grant, OAuthError
 from devstack.gmail.store import Mailbox
@@ -72,6 +72,7 @@ class Routes:
 
     def __init__(self, emulator: "GmailEmulator") -> None:
         self._emulator = emulator
+        self._bandwidth: dict[str, float] = {}  # address -> until when no body is given
 
     # --- Gmail ---------------------------------------------------------------------------------------
 
@@ -82,11 +83,12 @@ class Routes:
             grant = self._authenticate(request)
             mailbox = self._mailbox(grant, request.match_info["userId"])
             self._emulator.meter.spend(mailbox.address, method)
-            if self._emulator.faults.strike("connection_reset", method):
+            faults = self._emulator.faults
+            if faults.strike("connection_reset", method, mailbox.address):
                 if request.transport is not None:
                     request.transport.abort()
                 return web.Response()
-            self._strike(method)
+            self._strike(method, mailbox.address)
             body = await _json_body(request) if request.body_exists else {}
             call = Call(mailbox, grant, dict(request.match_info), request.query, body)
             try:
@@ -97,21 +99,37 @@ class Routes:
                 return web.Response(status=204)
             if fields := request.query.get("fields"):
                 resource = apply_fields(resource, fields)
-            slow = self._emulator.faults.strike("slow_body", method)
+            if faults.strike("history_id_number", method, mailbox.address):
+                resource = _changed(resource, "historyId", int)
+            if faults.strike("unpadded_base64url", method, mailbox.address):
+                for name in ("data", "raw"):
+                    resource = _changed(resource, name, lambda text: text.rstrip("="))
+            if faults.strike("reset_mid_body", method, mailbox.address):
+                return await _half(request, resource)
+            slow = faults.strike("slow_body", method, mailbox.address)
             return await _slowly(request, resource, slow) if slow else web.json_response(resource)
 
         return handle
 
-    def _strike(self, method: str) -> None:
-        faults = self._emulator.faults
-        if fault := faults.strike("rate_limit", method):
+    def _strike(self, method: str, address: str) -> None:
+        faults, now = self._emulator.faults, self._emulator.clock()
+        if fault := faults.strike("bandwidth", method, address):
+            self._bandwidth[address] = max(self._bandwidth.get(address, now), now + fault.seconds)
+        left_seconds = self._bandwidth.get(address, now) - now
+        if left_seconds > 0 and method in FAULTS["bandwidth"]:
+            text = "User-rate limit exceeded: bandwidth."
+            raise rate_limited(429, "userRateLimitExceeded", text, max(round(left_seconds), 1))
+        if fault := faults.strike("rate_limit", method, address):
             code = fault.http_status()
-            reason = "rateLimitExceeded" if code == 429 else "userRateLimitExceeded"
+            reason = fault.reason or ("rateLimitExceeded" if code == 429 else "userRateLimitExceeded")
+            text = "User-rate limit exceeded."
+            if reason == "concurrent":
+                reason, text = "rateLimitExceeded", "Too many concurrent requests for user."
             self._emulator.meter.rejections[reason] += 1
-            raise rate_limited(code, reason, "User-rate limit exceeded.", fault.retry_after_seconds)
-        if fault := faults.strike("server_error", method):
+            raise rate_limited(code, reason, text, fault.retry_after_seconds)
+        if fault := faults.strike("server_error", method, address):
             raise server_error(fault.http_status())
-        if faults.strike("failed_precondition", method):
+        if faults.strike("failed_precondition", method, address):
             raise failed_precondition()
 
     def _authenticate(self, request: web.Request) -> Grant:
@@ -171,6 +189,8 @@ class Routes:
 
     async def token(self, request: web.Request) -> web.Response:
         """The token endpoint."""
+        if self._emulator.faults.strike("invalid_grant", "token"):
+            raise OAuthError("invalid_grant", "Token has been expired or revoked.")
         form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
         if (header := request.headers.get("Authorization", "")).startswith("Basic "):
             try:
@@ -202,6 +222,27 @@ async def _json_body(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise invalid_argument("Invalid JSON payload received.")
     return body
+
+
+def _changed(resource: Any, name: str, change: Callable[[str], Any]) -> Any:
+    """The resource with every field of that name changed, at any depth."""
+    if isinstance(resource, dict):
+        return {
+            key: change(value) if key == name else _changed(value, name, change)
+            for key, value in resource.items()
+        }
+    return [_changed(value, name, change) for value in resource] if isinstance(resource, list) else resource
+
+
+async def _half(request: web.Request, resource: Json) -> web.StreamResponse:
+    content = json.dumps(resource).encode()
+    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+    response.content_length = len(content)
+    await response.prepare(request)
+    await response.write(content[: len(content) // 2])
+    if request.transport is not None:
+        request.transport.close()  # not aborted: the half that was sent is to arrive
+    return response
 
 
 async def _slowly(request: web.Request, resource: Json, fault: Fault) -> web.StreamResponse:

@@ -69,7 +69,12 @@ class GmailEmulator:
             self.mailboxes[address] = mailbox
         self.oauth = OAuth(self.clock, self._is_mailbox)
         self.meter = QuotaMeter(QUOTAS[quota], self.clock)
-        self.pubsub = PubSub(self.clock, lambda: self.oauth.signing_key, notification_interval_seconds)
+        self.pubsub = PubSub(
+            self.clock,
+            lambda: self.oauth.signing_key,
+            notification_interval_seconds,
+            lambda: self.faults,
+        )
         self.api = GmailApi(MessageReader(attachment_id_gets), lambda: self.faults, self.pubsub, self.clock)
         self._drop = DropFolder(drop_directory, self.mailboxes, self.clock) if drop_directory else None
         self._port = port

@@ -10,12 +10,12 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError, UnavailableError
-from connectors.kafka import LagMeter, read_all
+from connectors.kafka import LagMeter, read_all, read_table
 from devstack.gmail.errors import rate_limited
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from schemas import topics
-from schemas.events import ChangeKind, MessageChange
+from schemas.events import ChangeKind, MailboxRecord, MailboxState, MessageChange
 from tests.pipelines import pipeline
 
 pytestmark = pytest.mark.timeout(600)
@@ -142,3 +142,39 @@ async def _relabel(running: Pipeline, emulator: GmailEmulator, requests: Request
     relabelled = {change.message_id for change in changes if change.kind is ChangeKind.LABEL_ADDED}
     assert len(relabelled) == RELABELLED
     assert requests.counts[address, "messages.get"] == 0
+
+
+def test_a_mailbox_whose_owner_withdrew_is_parked_and_others_go_on(tmp_path: Path) -> None:
+    gone, stays = OTHERS[:2]
+    emulator = GmailEmulator({address: [MailBytes(_mail(1))] for address in (gone, stays)}).start()
+    try:
+        with pipeline(None, tmp_path, gmail=emulator.describe(), also={"LOG_LEVEL": "error"}) as running:
+            running.start("source")
+            asyncio.run(_withdraw(running, emulator, gone, stays))
+            assert "is parked" in running.log_tail("source")
+    finally:
+        emulator.stop()
+
+
+async def _withdraw(running: Pipeline, emulator: GmailEmulator, gone: str, stays: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    requests = Requests(emulator)
+    while not all(requests.counts[address, "history.list"] for address in (gone, stays)):
+        assert time.monotonic() < deadline, "the source does not begin"
+        await asyncio.sleep(0.1)
+    emulator.oauth.revoke(gone)
+    while True:
+        assert time.monotonic() < deadline, "the mailbox is not parked"
+        running.check()
+        table = await read_table(running.kafka_bootstrap, topics.MAILBOXES.name)
+        if MailboxRecord.decode(table[mailbox_id_of(gone)]).state is MailboxState.PARKED:
+            break
+        await asyncio.sleep(0.2)
+    assert MailboxRecord.decode(table[mailbox_id_of(stays)]).state is MailboxState.LIVE
+    added = emulator.mailboxes[stays].add(_mail(2)).id
+    while True:
+        assert time.monotonic() < deadline, "the other mailbox does not go on"
+        changes = await read_all(running.kafka_bootstrap, topics.CHANGES.name)
+        if any(MessageChange.decode(value or b"").message_id == added for _, value in changes):
+            return
+        await asyncio.sleep(0.2)
