@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         0.1, gt=0, lt=1, description="The part of a mailbox's quota that listing and history may use"
     )
     gmail_slow_share: float = Field(
-        0.2, gt=0, lt=1, description="The part that OCR and what had to wait may use; extract has the rest"
+        0.1, gt=0, lt=1, description="The part that OCR and what had to wait may use; extract has the rest"
     )
     source_poll_seconds: float = Field(
         10.0, gt=0, description="How often the history of a mailbox is asked for when nobody hints"

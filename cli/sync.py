@@ -175,7 +175,9 @@ def described(estimate: Estimate) -> str:
     units = f"{estimate.units / 1e6:.1f} M" if estimate.units >= 100_000 else f"{estimate.units:,}"
     minutes = int(estimate.seconds // 60)
     spent = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"
-    rate = f"{estimate.messages_per_minute:,.0f}/min" if estimate.seconds else "no limit"
+    if estimate.messages_per_minute is None:
+        return f"{estimate.messages:,} messages: {units} units, without a limit"
+    rate = f"{estimate.messages_per_minute:,.0f}/min"
     return f"{estimate.messages:,} messages: {units} units, {spent} at {rate}"
 
 

@@ -64,7 +64,7 @@ class SyncConfig:
     draft_quiet_seconds: float = 60.0
     audit_hours: float = 24.0
     audit_repair: bool = True
-    estimate: Callable[[int, int], tuple[int, float, float]] = lambda _messages, _pages: (0, 0.0, 0.0)
+    estimate: Callable[[int, int], tuple[int, float, float | None]] = lambda _messages, _pages: (0, 0.0, None)
 
 
 @dataclass(slots=True)

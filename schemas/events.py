@@ -165,7 +165,7 @@ class Estimate(Event):
     messages: int
     units: int
     seconds: float
-    messages_per_minute: float
+    messages_per_minute: float | None = None  # None: nobody limits it
 
 
 class AuditReport(Event):

@@ -62,11 +62,14 @@ class Quota:
     limits: Limits
     share: float = 1.0
 
-    def estimate(self, messages: int, pages: int) -> tuple[int, float, float]:
-        """What it costs to list and fetch so many messages: units, seconds, and messages a minute."""
+    def estimate(self, messages: int, pages: int) -> tuple[int, float, float | None]:
+        """What it costs to list and fetch so many messages: units, seconds, and messages a minute (None
+        without a limit)."""
         cost = self.costs["messages.get"]
         units = messages * cost + pages * self.costs["messages.list"]
         per_minute = self.limits.mailbox_units_per_minute * self.share / cost
+        if math.isinf(per_minute):
+            return units, 0.0, None
         return units, messages / per_minute * 60, per_minute
 
 

@@ -8,9 +8,11 @@ from collections import deque
 
 import pytest
 
+from cli.sync import described
 from connectors.errors import RateLimitedError
 from connectors.gmail.quota import COSTS, LIMITS, Limits, ProjectQuota, Quota, quota
 from connectors.gmail.window import Clock, Window
+from schemas.events import Estimate
 
 
 class Hands(Clock):
@@ -204,7 +206,12 @@ async def test_a_days_bytes_end_the_days_fetching() -> None:
 
 
 def test_a_backfill_is_estimated_in_units_and_hours() -> None:
-    units, seconds, per_minute = quota("new", "new", 1.0).estimate(100_000, 200)
-    assert round(units / 1e6, 1) == 2.0
-    assert (int(seconds // 3600), int(seconds % 3600 // 60)) == (5, 33)
-    assert per_minute == 300
+    units, seconds, per_minute = quota("new", "new", 1.0).estimate(100_000, 0)
+    estimate = Estimate(
+        request_id="r", messages=100_000, units=units, seconds=seconds, messages_per_minute=per_minute
+    )
+    assert described(estimate) == "100,000 messages: 2.0 M units, 5 h 33 min at 300/min"
+    unlimited = quota("new", "off", 1.0).estimate(40, 1)
+    assert unlimited == (805, 0.0, None)
+    again = estimate.model_copy(update={"messages_per_minute": None, "seconds": 0.0})
+    assert Estimate.decode(again.encode()) == again
