@@ -81,13 +81,15 @@ async def search(
     *,
     mode: Mode = Mode.HYBRID,
     mailbox_ids: Sequence[str] | None = None,
+    labels: Sequence[Mapping[str, str]] = (),
     limit: int = 10,
 ) -> list[Hit]:
-    """The best ``limit`` messages for ``text``, in the given mailboxes or in all.
+    """The best ``limit`` messages for ``text``, in the given mailboxes or in all, that bear all ``labels``
+    (each the label's id by mailbox id).
 
     ``encoder`` may be None in keyword mode only. Raises ConfigurationError when there is no index yet.
     """
-    filters = _filters(mailbox_ids)
+    filters = _filters(mailbox_ids, labels)
     requests = []
     if mode is not Mode.SEMANTIC:
         requests.append(_keyword(text, filters))
@@ -99,11 +101,20 @@ async def search(
     return _grouped(_fused([answer["hits"]["hits"] for answer in answers]), limit)
 
 
-def _filters(mailbox_ids: Sequence[str] | None) -> dict[str, Any]:
+def _filters(mailbox_ids: Sequence[str] | None, labels: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     wanted: list[dict[str, Any]] = [{"term": {"live": True}}]
     if mailbox_ids is not None:
         wanted.append({"terms": {"mailbox_id": list(mailbox_ids)}})
-    return {"bool": {"filter": wanted, "must_not": [{"terms": {"label_ids": sorted(HIDDEN_LABELS)}}]}}
+    for label in labels:
+        borne = [
+            {"bool": {"filter": [{"term": {"mailbox_id": mailbox_id}}, {"term": {"label_ids": label_id}}]}}
+            for mailbox_id, label_id in label.items()
+        ]
+        wanted.append({"bool": {"should": borne, "minimum_should_match": 1}})
+    # Spam and trash are found by whoever asks for them.
+    asked_for = {label_id for label in labels for label_id in label.values()}
+    hidden = sorted(HIDDEN_LABELS - asked_for)
+    return {"bool": {"filter": wanted, "must_not": [{"terms": {"label_ids": hidden}}]}}
 
 
 def _keyword(text: str, filters: Mapping[str, Any]) -> dict[str, Any]:

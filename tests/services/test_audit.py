@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_an_audit_finds_what_has_drifted_and_mends_it(tmp_path: Path) -> None:
             settle(running)
             assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})
             _listings_cost_what_they_say(running)
+            _labels_are_known_by_name(running, emulator)
     finally:
         emulator.stop()
 
@@ -88,3 +90,25 @@ def _listings_cost_what_they_say(running: Pipeline) -> None:
     [mailbox] = json.loads(output)["mailboxes"]
     assert mailbox["complete"]
     assert mailbox["listed"] == MAILS - 1
+
+
+def _labels_are_known_by_name(running: Pipeline, emulator: GmailEmulator) -> None:
+    mailbox = emulator.mailboxes[ADDRESS]
+    wanted = mailbox.messages()[0]
+    mailbox.modify(wanted.id, add=["Invoices/Paid"])
+    assert "Invoices/Paid" not in wanted.labels, "documents bear ids"
+    running.kill("source")  # the names are read at the start, and then every ten minutes
+    running.start("source")
+    search = ("search", "mail", "--mode", "keyword", "--label", "invoices/paid", "--json")
+    deadline = time.monotonic() + 60
+    while True:
+        code, output = _mailstream(running, *search)
+        found = [json.loads(line) for line in output.splitlines()]
+        if found:
+            break
+        assert time.monotonic() < deadline, "the label is not found"
+    assert code == 0
+    assert [hit["message_id"] for hit in found] == [wanted.id]
+    assert "Invoices/Paid" in found[0]["labels"]
+    code, _ = _mailstream(running, "search", "mail", "--label", "no such label")
+    assert code == 1
