@@ -31,8 +31,11 @@ class Downstream(Protocol):
     async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
         """The messages that the index shows, with their labels."""
 
-    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
-        """The messages that are there by what stands in the topics of changes, indexed or not."""
+    async def announced(self, mailbox_id: str, partition: int, listed_at: int | None = None) -> set[str]:
+        """The messages that are there by what stands in the topics of changes, indexed or not.
+
+        With ``listed_at``: only those that the listing which began at that historyId has emitted.
+        """
 
 
 class IndexDownstream:
@@ -95,7 +98,7 @@ class IndexDownstream:
         except ConfigurationError as error:  # it is the index worker that makes the index
             raise UnavailableError(str(error)) from error
 
-    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
+    async def announced(self, mailbox_id: str, partition: int, listed_at: int | None = None) -> set[str]:
         """Reads what the two topics hold of the partition. Raises UnavailableError."""
         seen: dict[str, tuple[int, int]] = {}
         deleted: dict[str, tuple[int, int]] = {}
@@ -107,7 +110,14 @@ class IndexDownstream:
                     change = MessageChange.decode(record.value or b"")
                 except ValidationError:
                     continue  # extract has written a dead letter of it
-                latest = deleted if change.kind is ChangeKind.DELETE else seen
                 at = (change.epoch, change.history_id)
-                latest[change.message_id] = max(latest.get(change.message_id, at), at)
+                if change.kind is ChangeKind.DELETE:
+                    deleted[change.message_id] = max(deleted.get(change.message_id, at), at)
+                elif listed_at is None or _is_of_listing(change, listed_at):
+                    seen[change.message_id] = max(seen.get(change.message_id, at), at)
         return {message_id for message_id, at in seen.items() if at > deleted.get(message_id, (-1, -1))}
+
+
+def _is_of_listing(change: MessageChange, listed_at: int) -> bool:
+    is_listed = change.origin == "listing" and change.kind is ChangeKind.UPSERT
+    return is_listed and change.history_id == listed_at

@@ -184,7 +184,12 @@ class MailboxSync:
             also |= {"history_id": position.history_id, "drafts": {}}
         await self.save(listing=listing, **also)
         self._walk.wake()
-        log.info("mailbox %s: %s of %s messages", self.mailbox.mailbox_id, listing.kind, total)
+        units, seconds, _ = self.config.estimate(position.messages, -(-position.messages // EVENTS_A_SEND))
+        log.info(
+            "mailbox %s: %s of %d messages, %s: at most %d units, %.1f h",
+            *(self.mailbox.mailbox_id, listing.kind, position.messages, listing.query or "all"),
+            *(units, seconds / 3600),
+        )
 
     # --- history -------------------------------------------------------------------------------------
 

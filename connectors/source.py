@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -140,7 +141,8 @@ class SourceConnector:
         for partition, records in batches.items():
             for record in records:
                 if not await self._take(record.value or b"", registry):
-                    requests.seek(partition, record.offset)
+                    with suppress(KafkaError):  # not ours any more: the next owner takes it
+                        requests.seek(partition, record.offset)
                     await asyncio.sleep(_UNRECORDED_SECONDS)
                     break
                 offsets[partition] = record.offset + 1

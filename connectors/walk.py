@@ -50,7 +50,9 @@ class Walk:
         self._downstream = downstream
         self._partition = partition
         self._work = asyncio.Event()
-        self._raw: tuple[str, set[str]] | None = None  # of which run, the ids to be fetched raw
+        # Of which run: the ids to be fetched raw, and those that need no further event.
+        self._raw: tuple[str, set[str]] | None = None
+        self._emitted: tuple[str, set[str]] | None = None
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -82,16 +84,23 @@ class Walk:
         listing = self._cursor.listing
         try:
             raw = await self._raw_ids(listing)
+            emitted = await self._emitted_ids(listing)
             page = await self._source.list_page(
                 listing.page_token,
                 query=listing.query,
                 include_spam_trash=not {"SPAM", "TRASH"} <= set(self._mailbox.exclude_labels),
             )
         except PageTokenExpiredError:
-            # From the start again, from the same H0: what was listed before merges with what comes.
+            # From the start again, from the same H0; what was emitted before is not fetched twice.
             log.warning("mailbox %s: the page token is stale, listing again", self._mailbox.mailbox_id)
-            restart = {"run": uuid.uuid4().hex, "page_token": None, "pages": 0, "listed": 0}
-            await self._advance(listing, restart)
+            restart = Listing(
+                run=uuid.uuid4().hex,
+                history_id=listing.history_id,
+                query=listing.query,
+                total=listing.total,
+                relisted=True,
+            )
+            await self._advance(listing, restart.model_dump())
             return
         await self._sync.emit(
             topics.BACKFILL.name,
@@ -107,6 +116,7 @@ class Walk:
                     origin="listing",
                 )
                 for message_id, thread_id in page.messages
+                if message_id not in emitted
             ),
         )
         done = page.next_page_token is None
@@ -143,6 +153,17 @@ class Walk:
             query = " ".join(filter(None, (listing.query, RAW_QUERY)))
             self._raw = (listing.run, await list_ids(self._source, query=query))
         return self._raw[1]
+
+    async def _emitted_ids(self, listing: Listing) -> set[str]:
+        """The ids that a listing which was begun again need not emit again."""
+        if not listing.relisted:
+            return set()
+        if self._emitted is None or self._emitted[0] != listing.run:
+            emitted = await self._downstream.announced(
+                self._mailbox.mailbox_id, self._partition, listing.history_id
+            )
+            self._emitted = (listing.run, emitted)
+        return self._emitted[1]
 
     async def _resync(self, listing: Listing) -> None:
         """Make the index equal to the mailbox. Deletes only after a complete listing, and as of its start."""

@@ -154,6 +154,7 @@ class Listing(Event):
     page_token: str | None = None  # of the next page to read; None at the start and at the end
     pages: int = 0
     listed: int = 0
+    relisted: bool = False  # begun again after a stale page token: what was emitted before is left out
     total: int | None = None  # messages in the mailbox by its own word, when the run began
     complete: bool = False
 

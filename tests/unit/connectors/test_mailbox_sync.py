@@ -108,8 +108,8 @@ class Index:
     async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
         return self.held
 
-    async def announced(self, mailbox_id: str, partition: int) -> set[str]:
-        return {"m0", "announced"}
+    async def announced(self, mailbox_id: str, partition: int, listed_at: int | None = None) -> set[str]:
+        return {"m0", "announced"} if listed_at is None else {"m0", "m1"}
 
 
 def _sync(
@@ -248,6 +248,8 @@ async def test_a_stale_page_token_lists_again_from_the_same_position() -> None:
     cursor = await _listed(sync)
     assert cursor.listing.history_id == 100
     assert cursor.listing.listed == 5
+    emitted = [change.message_id for change in broker.changes(topics.BACKFILL.name)]
+    assert emitted == mailbox.ids, "what was emitted before the token went stale is not emitted twice"
 
 
 async def test_an_audit_names_what_differs_and_leaves_out_what_is_on_its_way() -> None:
