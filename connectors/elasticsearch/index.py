@@ -1,4 +1,4 @@
-"""Elasticsearch: the index and its aliases, real-time reads by id, compare-and-set bulk writes, search."""
+"""The mail index: its aliases, real-time reads by id, compare-and-set bulk writes, search."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, TransportError
 from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
+from connectors.elasticsearch.mapped import BUSY, MISSING, NO_INDEX, mapped
 from connectors.errors import (
     ConfigurationError,
     ConflictError,
@@ -31,10 +30,7 @@ MAX_BULK_OPERATIONS = 500
 BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
 
-_CONFLICT, _MISSING = 409, 404
-_NO_INDEX = "the index does not exist: start `mailstream worker index`, which creates it"
-_ABSENT = "Elasticsearch does not answer: start it (`mailstream devstack up`), or set ELASTICSEARCH_URL"
-_BUSY = frozenset({429, 503})
+_CONFLICT = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ class Index:
 
     async def ensure(self) -> None:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
-        with _mapped():
+        with mapped():
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 return
             analyzer = await self._analyzer()
@@ -106,7 +102,7 @@ class Index:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
         if not document_ids:
             return {}
-        with _mapped():
+        with mapped():
             response = await self._client.mget(
                 index=mapping.WRITE_ALIAS, ids=list(document_ids), source_includes=list(fields)
             )
@@ -145,15 +141,15 @@ class Index:
             busy = []
             for position, item in zip(waiting, items, strict=True):
                 status = item["status"]
-                if status in _BUSY:
+                if status in BUSY:
                     busy.append(position)
                 elif status == _CONFLICT:
                     results[position] = ConflictError(f"document {writes[position].document_id} changed")
-                elif status == _MISSING and item["error"]["type"] == "document_missing_exception":
+                elif status == MISSING and item["error"]["type"] == "document_missing_exception":
                     # A partial write to what somebody has removed: to be read again, like any conflict.
                     results[position] = ConflictError(f"document {writes[position].document_id} is gone")
-                elif status == _MISSING:
-                    raise ConfigurationError(_NO_INDEX)
+                elif status == MISSING:
+                    raise ConfigurationError(NO_INDEX)
                 elif "error" in item:
                     results[position] = RejectedDocumentError(_reason(item["error"]))
             if not busy:
@@ -173,7 +169,7 @@ class Index:
                 operations += [{"update": target}, {"doc": write.fields}]
             else:
                 operations += [{"create" if write.expected is None else "index": target}, write.fields]
-        with _mapped():
+        with mapped():
             try:
                 # Without its alias the server would invent an index of the alias's name, with a mapping of
                 # its own.
@@ -181,7 +177,7 @@ class Index:
                     index=mapping.WRITE_ALIAS, operations=operations, require_alias=True
                 )
             except ApiError as error:
-                if error.meta.status in _BUSY:
+                if error.meta.status in BUSY:
                     return [{"status": error.meta.status} for _ in writes]
                 if error.meta.status == 413:
                     return await self._halves(writes)
@@ -196,19 +192,19 @@ class Index:
 
     async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a search on the read alias. Raises ConfigurationError when the index does not exist."""
-        with _mapped():
+        with mapped():
             response = await self._client.search(index=mapping.READ_ALIAS, **body)
         return dict(response.body)
 
     async def count(self, query: Mapping[str, Any]) -> int:
         """How many documents match, as of the last refresh."""
-        with _mapped():
+        with mapped():
             response = await self._client.count(index=mapping.READ_ALIAS, query=dict(query))
         return int(response["count"])
 
     async def refresh(self) -> None:
         """Make everything written so far visible to searches."""
-        with _mapped():
+        with mapped():
             await self._client.indices.refresh(index=mapping.WRITE_ALIAS)
 
     async def scan(self, query: Mapping[str, Any], fields: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
@@ -229,26 +225,6 @@ class Index:
             if not hits:
                 return
             after = hits[-1]["sort"]
-
-
-class _mapped:  # noqa: N801 - reads as a statement: with _mapped():
-    """Turn the client's errors into ours, at this one edge."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TransportConnectionError | ConnectionTimeout):
-            raise UnavailableError(_ABSENT) from error
-        if isinstance(error, ApiError):
-            status = error.meta.status
-            if status in _BUSY or status >= 500:
-                raise UnavailableError(f"Elasticsearch answered {status}: {error.error}") from error
-            if status == _MISSING:
-                raise ConfigurationError(_NO_INDEX) from error
-            raise ConfigurationError(f"Elasticsearch answered {status}: {error}") from error
-        if isinstance(error, TransportError):
-            raise UnavailableError(_ABSENT) from error
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -1,0 +1,5 @@
+"""Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it."""
+
+from connectors.elasticsearch.index import Index, Stored, Write
+
+__all__ = ["Index", "Stored", "Write"]
