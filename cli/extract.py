@@ -76,6 +76,7 @@ async def _one(handler: Any, file: Path, ocr: bool) -> list[dict[str, Any]]:
             "sha256": item.metadata.sha256,
             "outcome": item.outcome.value,
             "scan": item.scan.value,
+            "signature": item.signature,
             "engine": ", ".join(item.engines) or None,
             "pages": item.metadata.pages,
             "author": item.metadata.author,

@@ -71,6 +71,7 @@ def mappings(analyzer: str = "standard") -> dict[str, Any]:
             "inline": {"type": "boolean"},
             "outcome": keyword,
             "scan": keyword,
+            "signature": keyword,
             "skipped_reason": keyword,
             "engines": keyword,
             "seconds": {"type": "float"},

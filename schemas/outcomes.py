@@ -1,5 +1,6 @@
 """How an attachment ended: one ``Outcome`` and one ``Scan`` for every document."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -20,8 +21,9 @@ class Outcome(StrEnum):
     BLOCKED = "blocked"  # infected, or not scanned under a fail-closed policy
 
 
-# Between two extractions by the same engine version the better outcome stands. An outcome that another
-# attempt may improve (a timeout, a limit) ranks below one that read the document to its end.
+# Between two extractions by the same engine version the better outcome stands, see ``content_rank``. An
+# outcome that another attempt may improve (a timeout, a limit) ranks below one that read the document to its
+# end.
 OUTCOME_RANK: dict[Outcome, int] = {
     Outcome.PENDING: 0,
     Outcome.SKIPPED: 1,
@@ -45,3 +47,18 @@ class Scan(StrEnum):
     INFECTED = "infected"
     UNSCANNED = "unscanned"
     OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanVerdict:
+    """A scanner's answer; ``signature`` names what was found, or why there is no verdict."""
+
+    scan: Scan
+    signature: str | None = None
+
+
+def content_rank(outcome: Outcome, scan: Scan) -> int:
+    """What contents by one engine version compare by: how much was read, then whether it was scanned."""
+    if outcome is Outcome.BLOCKED and scan is not Scan.INFECTED:
+        outcome = Outcome.TIMED_OUT  # the scanner was at fault, not the document: a later attempt may read it
+    return 2 * OUTCOME_RANK[outcome] + (scan in (Scan.CLEAN, Scan.INFECTED))

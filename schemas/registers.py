@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from schemas.events import Event
 from schemas.identity import MESSAGE_PATH, message_key
-from schemas.outcomes import OUTCOME_RANK, Outcome, Scan
+from schemas.outcomes import Outcome, Scan, content_rank
 
 CONTENT_PREFIX = "content/"
 LABEL_PREFIX = "label/"
@@ -71,6 +71,7 @@ class AttachmentContent(Event):
     sha256: str | None = None
     outcome: Outcome
     scan: Scan = Scan.OFF
+    signature: str | None = None  # what the scanner found
     skipped_reason: str | None = None
     engines: tuple[str, ...] = ()
     seconds: float | None = None
@@ -276,6 +277,6 @@ class MessageState(Event):
         return frozenset(present)
 
 
-def content_version(epoch: int, outcome: Outcome, digest: str) -> ContentVersion:
+def content_version(epoch: int, outcome: Outcome, digest: str, scan: Scan = Scan.OFF) -> ContentVersion:
     """The version of content that today's engine extracted."""
-    return ContentVersion(epoch=epoch, rank=OUTCOME_RANK[outcome], digest=digest)
+    return ContentVersion(epoch=epoch, rank=content_rank(outcome, scan), digest=digest)

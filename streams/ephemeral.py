@@ -17,11 +17,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from connectors.errors import ConfigurationError
 from schemas.mime import charset_of
-from schemas.outcomes import Outcome, Scan
+from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.assembly import (
     UNKNOWN_TYPE,
     Assembly,
@@ -34,6 +34,7 @@ from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.extractors.text import decode_surely, without_tags
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
+from streams.scanning import Scanner
 
 __all__ = [
     "AttachmentResult",
@@ -49,14 +50,6 @@ __all__ = [
 Payload = bytes | bytearray | memoryview | AsyncIterator[bytes]
 # Hashing and copying a larger block takes milliseconds: a thread does it, the event loop goes on.
 _THREAD_FROM_BYTES = 1 * MEBIBYTE
-
-
-class Scanner(Protocol):
-    """A malware scanner."""
-
-    async def scan(self, payload: memoryview) -> Scan:
-        """The verdict. ``payload`` is gone when this returns. Where the scanner gave no verdict on all of
-        it: ``unscanned``; where it does not answer at all: raises UnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +133,13 @@ class EphemeralAttachmentHandler:
                 del payload
                 await reservation.shrink(held.size_bytes)
                 about = replace(about, size_bytes=held.size_bytes, sha256=held.sha256)
-                scan = await self._scan(held)
+                verdict = await self._scan(held)
+                scan = verdict.scan
                 if scan is Scan.INFECTED or (scan is Scan.UNSCANNED and self._config.block_unscanned):
-                    return AttachmentResult(Outcome.BLOCKED, about, scan, skipped_reason=scan.value)
-                return await self._run(self._job(about, ocr), held, Assembly(about, scan))
+                    return AttachmentResult(
+                        Outcome.BLOCKED, about, scan, verdict.signature, skipped_reason=scan.value
+                    )
+                return await self._run(self._job(about, ocr), held, Assembly(about, verdict))
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
         """The text of a mail's own body, in a parser where reading it takes more than decoding. A body that
@@ -163,7 +159,7 @@ class EphemeralAttachmentHandler:
             )
             with contextlib.closing(_Held()) as held:
                 await held.write(body)
-                result = await self._run(job, held, Assembly(about, Scan.OFF))
+                result = await self._run(job, held, Assembly(about, ScanVerdict(Scan.OFF)))
             if result.outcome in (Outcome.TEXT, Outcome.EMPTY):
                 return result.text
             # No parser's help here: what it choked on must not come to this process.
@@ -182,15 +178,15 @@ class EphemeralAttachmentHandler:
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
         )
 
-    async def _scan(self, held: _Held) -> Scan:
+    async def _scan(self, held: _Held) -> ScanVerdict:
         if self._scanner is None:
-            return Scan.OFF
+            return ScanVerdict(Scan.OFF)
         try:
             async with asyncio.timeout(self._config.scan_seconds):
                 with held.view() as view:
                     return await self._scanner.scan(view)
         except TimeoutError:
-            return Scan.UNSCANNED
+            return ScanVerdict(Scan.UNSCANNED)
 
     async def _run(self, job: Job, held: _Held, assembly: Assembly) -> AttachmentResult:
         """Collect a parser's records into results; what it did not come to say is said for it."""

@@ -189,6 +189,7 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "sha256": content.sha256,
             "outcome": content.outcome.value,
             "scan": content.scan.value,
+            "signature": content.signature,
             "skipped_reason": content.skipped_reason,
             "engines": list(content.engines),
             "seconds": content.seconds,

@@ -200,6 +200,7 @@ def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult
             sha256=metadata.sha256,
             outcome=result.outcome,
             scan=result.scan,
+            signature=result.signature,
             skipped_reason=result.skipped_reason,
             engines=result.engines,
             seconds=metadata.seconds,
@@ -239,7 +240,7 @@ def _content_register(fetched: FetchedMessage, part_path: str, content: Attachme
         mailbox_id=fetched.mailbox.mailbox_id,
         message_id=fetched.message.message_id,
         part_path=part_path,
-        version=content_version(fetched.mailbox.epoch, content.outcome, _digest(content)),
+        version=content_version(fetched.mailbox.epoch, content.outcome, _digest(content), content.scan),
         attachment=content,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from schemas.outcomes import Outcome, Scan
+from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.result import writable
 
 MAX_FILENAME_CHARACTERS = 255
@@ -49,6 +49,7 @@ class AttachmentResult:
     outcome: Outcome
     metadata: Metadata
     scan: Scan = Scan.OFF
+    signature: str | None = None
     segments: tuple[Segment, ...] = ()
     skipped_reason: str | None = None
     engines: tuple[str, ...] = ()
@@ -70,9 +71,9 @@ class AttachmentResult:
 class Assembly:
     """Results under construction. ``root`` is what the worker knows of the attachment by itself."""
 
-    def __init__(self, root: Metadata, scan: Scan) -> None:
+    def __init__(self, root: Metadata, verdict: ScanVerdict) -> None:
         self._root = root
-        self._scan = scan
+        self._verdict = verdict
         self._open: dict[tuple[int, ...], dict[str, Any]] = {(): {}}
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
         self._found: dict[tuple[int, ...], dict[str, Any]] = {}  # by the close, or the progress until then
@@ -140,7 +141,8 @@ class Assembly:
                 truncated=truncated,
                 inline=bool(opened.get("inline")),
             ),
-            scan=self._scan,
+            scan=self._verdict.scan,
+            signature=self._verdict.signature if root else None,
             segments=segments,
             engines=tuple(found.get("engines", ())),
             path=path,
