@@ -86,16 +86,20 @@ class AttachmentContent(Event):
 
 
 class ContentVersion(Event):
-    """Which content stands: epoch first, then engine, then how much was read, then a tie-break."""
+    """Which content stands: epoch first, then the scanner's verdict, then engine, then how much was read,
+    then a tie-break. ``verdict`` is odd where the scanner found something, and even where it did not or took
+    that back: what was found outlives a newer engine, and gives way to who knew of it and found it clean.
+    """
 
     epoch: int
+    verdict: int = 0
     engine: int = ENGINE_VERSION
     rank: int
     digest: str
 
-    def order(self) -> tuple[int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str]:
         """What versions compare by."""
-        return (self.epoch, self.engine, self.rank, self.digest)
+        return (self.epoch, self.verdict, self.engine, self.rank, self.digest)
 
 
 class Register(Event):
@@ -128,7 +132,7 @@ class ContentRegister(Register):
     def name(self) -> str:
         return CONTENT_PREFIX + self.part_path
 
-    def order(self) -> tuple[int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str]:
         """What two contents of one part compare by."""
         return self.version.order()
 
@@ -277,6 +281,20 @@ class MessageState(Event):
         return frozenset(present)
 
 
-def content_version(epoch: int, outcome: Outcome, digest: str, scan: Scan = Scan.OFF) -> ContentVersion:
-    """The version of content that today's engine extracted."""
-    return ContentVersion(epoch=epoch, rank=content_rank(outcome, scan), digest=digest)
+def content_version(
+    epoch: int, outcome: Outcome, digest: str, scan: Scan = Scan.OFF, standing: int = 0
+) -> ContentVersion:
+    """The version of content that today's engine extracted; ``standing`` is the verdict that it knew of."""
+    return ContentVersion(
+        epoch=epoch, verdict=_verdict(standing, scan), rank=content_rank(outcome, scan), digest=digest
+    )
+
+
+def _verdict(standing: int, scan: Scan) -> int:
+    found = standing % 2 == 1
+    if scan is Scan.INFECTED:
+        return standing if found else standing + 1
+    if scan is Scan.CLEAN:
+        return standing + 1 if found else standing
+    # Who did not scan has nothing to say against what was found.
+    return standing - 1 if found else standing

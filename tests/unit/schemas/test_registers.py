@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.outcomes import Outcome
+from schemas.outcomes import Outcome, Scan
 from schemas.registers import (
     AnyRegister,
     AttachmentContent,
@@ -42,15 +42,17 @@ _registers: st.SearchStrategy[AnyRegister] = st.one_of(
     ),
     st.builds(lambda epoch, at: DeletedRegister(**_OWNER, epoch=epoch, history_id=at), _epochs, _history),
     st.builds(
-        lambda epoch, outcome, digest: ContentRegister(
+        lambda epoch, outcome, digest, scan, standing: ContentRegister(
             **_OWNER,
             part_path="2",
-            version=content_version(epoch, outcome, f"{outcome}{digest}"),  # covers the content
-            attachment=AttachmentContent(content_type="a/b", outcome=outcome),
+            version=content_version(epoch, outcome, f"{outcome}{scan}{digest}", scan, standing),
+            attachment=AttachmentContent(content_type="a/b", outcome=outcome, scan=scan),
         ),
         _epochs,
         st.sampled_from(Outcome),
         st.sampled_from("ab"),
+        st.sampled_from(Scan),
+        st.integers(0, 3),
     ),
 )
 
@@ -122,3 +124,47 @@ def test_a_pending_scan_gives_way_to_its_text() -> None:
 def test_a_key_that_names_no_register_of_the_value_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=r"register|key|validation"):
         decode_register(key, _labels_at(1).encode())
+
+
+TEXT, BLOCKED, TIMED_OUT = Outcome.TEXT, Outcome.BLOCKED, Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("stands", "comes", "wins"),
+    [
+        # (outcome, scan, engine, verdict known of)
+        ((TIMED_OUT, Scan.OFF, 1, 0), (TEXT, Scan.OFF, 1, 0), True),
+        ((TEXT, Scan.OFF, 1, 0), (TIMED_OUT, Scan.OFF, 1, 0), False),
+        ((TEXT, Scan.CLEAN, 1, 0), (TIMED_OUT, Scan.CLEAN, 1, 0), False),
+        ((BLOCKED, Scan.UNSCANNED, 1, 0), (TEXT, Scan.CLEAN, 1, 0), True),
+        ((BLOCKED, Scan.UNSCANNED, 1, 0), (TIMED_OUT, Scan.CLEAN, 1, 0), True),
+        ((TEXT, Scan.CLEAN, 1, 0), (BLOCKED, Scan.UNSCANNED, 1, 0), False),
+        ((TEXT, Scan.UNSCANNED, 1, 0), (TEXT, Scan.CLEAN, 1, 0), True),
+        # newer signatures find what older ones did not
+        ((TEXT, Scan.CLEAN, 1, 0), (BLOCKED, Scan.INFECTED, 1, 0), True),
+        # what was found stands against whoever has not scanned, or did not know of it, by a newer engine too
+        ((BLOCKED, Scan.INFECTED, 1, 0), (TEXT, Scan.CLEAN, 1, 0), False),
+        ((BLOCKED, Scan.INFECTED, 1, 0), (TEXT, Scan.OFF, 2, 0), False),
+        ((BLOCKED, Scan.INFECTED, 1, 0), (TEXT, Scan.UNSCANNED, 2, 1), False),
+        ((BLOCKED, Scan.INFECTED, 1, 0), (BLOCKED, Scan.UNSCANNED, 1, 1), False),
+        # and gives way to who knew of it and found nothing any more; even that is not for ever
+        ((BLOCKED, Scan.INFECTED, 1, 0), (TEXT, Scan.CLEAN, 1, 1), True),
+        ((TEXT, Scan.CLEAN, 1, 1), (BLOCKED, Scan.INFECTED, 1, 2), True),
+        ((TEXT, Scan.CLEAN, 1, 1), (BLOCKED, Scan.INFECTED, 1, 0), False),
+    ],
+)
+def test_what_is_read_again_wins_where_it_is_better(
+    stands: tuple[Outcome, Scan, int, int], comes: tuple[Outcome, Scan, int, int], wins: bool
+) -> None:
+    def content(outcome: Outcome, scan: Scan, engine: int, standing: int) -> ContentRegister:
+        version = content_version(1, outcome, f"{outcome}{scan}{engine}", scan, standing)
+        return ContentRegister(
+            **_OWNER,
+            part_path="2",
+            version=version.model_copy(update={"engine": engine}),
+            attachment=AttachmentContent(content_type="a/b", outcome=outcome, scan=scan),
+        )
+
+    old, new = content(*stands), content(*comes)
+    for order in ([old, new], [new, old]):
+        assert MessageState().join(order).contents["2"] == (new if wins else old)
