@@ -151,7 +151,13 @@ def worker_config(config: Settings, name: str) -> Any:
 
 def engine(config: Settings) -> Any:
     """The ephemeral engine that the settings describe."""
-    from streams.ephemeral import EphemeralAttachmentHandler
+    from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
 
-    return EphemeralAttachmentHandler(PoolConfig(config.ephemeral_directory, config.parser_processes))
+    return EphemeralAttachmentHandler(
+        PoolConfig(config.ephemeral_directory, config.parser_processes),
+        EngineConfig(
+            memory_attachment_bytes=config.attachment_memory_bytes,
+            max_attachment_bytes=config.attachment_max_bytes,
+        ),
+    )

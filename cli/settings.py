@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         le=10_000,
         description="Vectors of one document; what lies beyond is found by its words only",
     )
+    attachment_memory_bytes: int = Field(
+        10 * 1024 * 1024, ge=0, description="Larger attachments are streamed, block by block"
+    )
+    attachment_max_bytes: int = Field(
+        50 * 1024 * 1024, ge=1, description="Larger attachments are not downloaded; their metadata is found"
+    )
     parser_processes: int = Field(2, ge=1, description="Sandboxed parsers that one worker keeps")
     ephemeral_directory: Path = Field(
         Path("/dev/shm/mailstream"),  # noqa: S108 - memory, not a disk: nothing here survives a restart

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from connectors.errors import MailstreamError
 from streams.extractors.limits import MEBIBYTE, Limits
+from streams.sandbox import PROTECTIONS
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ MAX_RECORD_BYTES = 128 * MEBIBYTE
 # Importing every parser takes seconds, on a busy machine many.
 START_SECONDS = 120.0
 SWEPT_AFTER_SECONDS = 30.0
+PROGRAM = ("-m", "streams.parser_process")
+# All that a parser sees of the worker's environment: credentials stand there too.
+_ENVIRONMENT = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH"),
+    *("TESSDATA_PREFIX", "OMP_THREAD_LIMIT"),
+}
 
 
 class ParserDiedError(MailstreamError):
@@ -50,6 +57,11 @@ class PoolConfig:
     cpu_seconds: int = 1_000
     file_bytes: int = 256 * MEBIBYTE
     jobs_per_process: int = 200  # parsers leak
+
+    @property
+    def used_up_cpu_seconds(self) -> float:
+        """A process that has used so much takes no further job, which would not have enough left."""
+        return self.cpu_seconds / 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,7 @@ class _Parser:
         """End the process and everything it started, and remove what they had written."""
         self.connection.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            # The group of those that stayed in it; the others die with their PID namespace.
             os.killpg(self.pid, signal.SIGKILL)
         # The dying go on for a moment: under another name they find the directory no more.
         doomed = self.directory.with_name(f"dead-{self.directory.name}")
@@ -106,6 +119,8 @@ class ParserPool:
         self.protections = parser.protections
         self._idle.append(parser)
         log.info("parser protections: %s", ", ".join(self.protections))
+        if missing := [name for name in PROTECTIONS if name not in self.protections]:
+            log.warning("parser protections that are not to be had here: %s", ", ".join(missing))
         return self
 
     async def __aexit__(
@@ -143,7 +158,7 @@ class ParserPool:
                     if record["type"] == "done":
                         break
                     yield record
-                healthy = True
+                healthy = record["cpu_seconds"] < self._config.used_up_cpu_seconds
             finally:
                 self._busy.discard(parser)
                 parser.jobs += 1
@@ -184,11 +199,12 @@ class ParserPool:
         with theirs:
             self._nursery = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "streams.parser_process", str(theirs.fileno())),
+                    *(sys.executable, *PROGRAM, str(theirs.fileno())),
                     *(str(config.directory), str(config.memory_bytes)),
                     *(str(config.cpu_seconds), str(config.file_bytes)),
                 ],
                 pass_fds=[theirs.fileno()],
+                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )

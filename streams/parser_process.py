@@ -3,26 +3,32 @@
     python -m streams.parser_process CONTROL_FD DIRECTORY MEMORY_BYTES CPU_SECONDS FILE_BYTES
 
 Over the control socket the pool asks for a process and gets the descriptor of a socket to it. A process takes
-one job at a time (a JSON header, and the payload as a descriptor) and answers with JSON records. It has no
-network, little memory, and dies with its nursery; the nursery dies with the pool.
+one job at a time (a JSON header, and the payload as a descriptor) and answers with JSON records. What it may
+not do stands in ``sandbox``; it dies with its nursery, and the nursery dies with the pool.
 """
 
 import ctypes
 import json
-import mmap
 import os
-import resource
 import signal
 import socket
 import struct
 import sys
 import tempfile
+import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from streams.sandbox import Caps, run_confined
+
 _LENGTH = struct.Struct("!I")
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 1, 38, 4
-_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
-MAX_OPEN_FILES = 256
+_BLOCK_BYTES = 1024 * 1024
+_PUNCH_HOLE = 0x02 | 0x01  # and keep the size
+_BYTES_OFFSET = bytes.__basicsize__ - 1  # where the content of a bytes object begins
+
+_libc = ctypes.CDLL(None, use_errno=True)
+ctypes.pythonapi.PyBytes_FromStringAndSize.restype = ctypes.py_object
 
 
 def send(connection: socket.socket, record: dict[str, Any]) -> None:
@@ -39,26 +45,22 @@ def receive_job(connection: socket.socket) -> tuple[dict[str, Any], int] | None:
     return json.loads(data), descriptors[0]
 
 
-def protect(memory_bytes: int, cpu_seconds: int, file_bytes: int) -> list[str]:
-    """Take away from this process what a parser does not need; returns the protections in force."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    active = ["process group", "rlimits"]
-    os.setsid()
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - no pathlib before the limits
-        mapped_bytes = int(statm.read().split()[0]) * mmap.PAGESIZE
-    resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes + memory_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would be an attachment on a disk
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        active.append("no new privileges")
-    for namespaces in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET):
-        if libc.unshare(namespaces) == 0:
-            active.append("no network")
-            break
-    return active
+def take(descriptor: int) -> bytes:
+    """The bytes of a file of memory, which is empty afterwards: it gives way block by block, so that a
+    payload is never there twice. Closes the descriptor."""
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        # An object of that size whose bytes nobody has seen yet: the one moment at which they may change.
+        payload: bytes = ctypes.pythonapi.PyBytes_FromStringAndSize(None, ctypes.c_ssize_t(size))
+        if size:
+            view = memoryview((ctypes.c_char * size).from_address(id(payload) + _BYTES_OFFSET)).cast("B")
+            for start in range(0, size, _BLOCK_BYTES):
+                block = view[start : start + _BLOCK_BYTES]
+                if os.preadv(descriptor, [block], start) != len(block):
+                    raise EOFError("the payload broke off")
+                _libc.fallocate(descriptor, _PUNCH_HOLE, ctypes.c_long(start), ctypes.c_long(len(block)))
+        file.truncate(0)
+    return payload
 
 
 def serve_jobs(connection: socket.socket) -> None:
@@ -69,8 +71,7 @@ def serve_jobs(connection: socket.socket) -> None:
 
     while (job := receive_job(connection)) is not None:
         header, descriptor = job
-        with os.fdopen(descriptor, "rb") as file:
-            payload = file.read()
+        payload = take(descriptor)
         extract(
             Document(
                 path=(),
@@ -84,14 +85,13 @@ def serve_jobs(connection: socket.socket) -> None:
             )
         )
         del payload
-        send(connection, {"type": "done"})
+        send(connection, {"type": "done", "cpu_seconds": time.process_time()})
 
 
 def main(arguments: list[str]) -> None:
     """The nursery: import everything once, then fork a process whenever the pool asks."""
     control = socket.socket(fileno=int(arguments[0]))
-    directory = arguments[1]
-    memory_bytes, cpu_seconds, file_bytes = map(int, arguments[2:5])
+    directory, caps = arguments[1], Caps(*map(int, arguments[2:5]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then hangs up
     import streams.extractors.registry  # noqa: F401 - seconds, spent here once
@@ -101,21 +101,22 @@ def main(arguments: list[str]) -> None:
         if os.fork() == 0:
             control.close()
             theirs.close()
-            # tesseract's exit status is waited for
+            # exit statuses are waited for: the parser's, tesseract's
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # tesseract takes files: each process has a place of its own, so that whoever kills it knows
             # what to remove.
             os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="parser-", dir=directory)
-            active = protect(memory_bytes, cpu_seconds, file_bytes)
-            ready = {"pid": os.getpid(), "directory": tempfile.tempdir, "protections": active}
-            send(ours, {"type": "ready", **ready})
-            try:
-                serve_jobs(ours)
-            finally:
-                os._exit(0)
+            run_confined(Path(tempfile.tempdir), caps, partial(_serve, ours))
         ours.close()
         socket.send_fds(control, [b"."], [theirs.fileno()])
         theirs.close()
+
+
+def _serve(connection: socket.socket, protections: list[str]) -> None:
+    # /proc is the one of outside, and so is the number that it gives.
+    pid, directory = int(Path("/proc/self").readlink().name), tempfile.tempdir
+    send(connection, {"type": "ready", "pid": pid, "directory": directory, "protections": protections})
+    serve_jobs(connection)
 
 
 if __name__ == "__main__":

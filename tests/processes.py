@@ -1,0 +1,41 @@
+"""What runs below this test, as /proc tells it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def descendants(root: int | None = None) -> list[int]:
+    """Process ids below ``root`` (this process), the dead that nobody has asked after left out."""
+    parents = dict(_parents())
+    below = {root or os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    return sorted(below - {root or os.getpid()})
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text("latin-1").rpartition(")")[2].split()[:2]
+        except OSError:  # gone meanwhile
+            continue
+        if state not in ("Z", "X"):
+            yield int(path.parent.name), int(parent)
+
+
+def program(pid: int) -> str:
+    """The program's name, cut to 15 letters; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of the process that is its own and in use (anonymous pages); 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)

@@ -1,0 +1,261 @@
+"""A parser that somebody has taken over, seen from inside: each protection that is said to be in force is."""
+
+import asyncio
+import os
+import socket
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from schemas.outcomes import Outcome
+from streams import parser_pool
+from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmentHandler
+from streams.extractors.limits import MEBIBYTE
+from streams.parser_pool import PoolConfig
+from streams.sandbox import MAX_FILES, MAX_OPEN_FILES, MAX_PROCESSES, PROTECTIONS
+from tests.processes import descendants
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOSTILE = ("-m", "tests.hostile_parser")
+BARE = (*HOSTILE, "--without-namespaces")
+SECRET = "a-key-that-no-parser-may-see"
+Run = Callable[[str], Coroutine[None, None, AttachmentResult]]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ephemeral")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[HOSTILE, BARE], ids=["full", "bare"])
+async def engine(
+    request: pytest.FixtureRequest, directory: Path
+) -> AsyncIterator[EphemeralAttachmentHandler]:
+    """With every protection, and as where no namespaces may be made (most containers)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser_pool, "PROGRAM", request.param)
+        patch.setenv("CREDENTIALS_KEY", SECRET)
+        config = EngineConfig(deadline_seconds=3.0, ocr_page_seconds=3.0)
+        pool = PoolConfig(directory, processes=1, memory_bytes=512 * MEBIBYTE, file_bytes=8 * MEBIBYTE)
+        async with EphemeralAttachmentHandler(pool, config) as handler:
+            yield handler
+
+
+@pytest.fixture
+def run(engine: EphemeralAttachmentHandler) -> Run:
+    async def run(program: str) -> AttachmentResult:
+        return await engine.process_attachment(textwrap.dedent(program).encode(), "text/x-python", ocr=False)
+
+    return run
+
+
+@pytest.fixture
+def has_namespaces(engine: EphemeralAttachmentHandler) -> bool:
+    return "own processes" in engine.protections
+
+
+async def test_root_on_linux_has_every_protection(engine: EphemeralAttachmentHandler) -> None:
+    missing = set(PROTECTIONS) - set(engine.protections)
+    if os.geteuid() == 0:
+        assert missing in (set(), {"own processes", "own files"})
+    assert {"process group", "rlimits", "no new privileges"} <= set(engine.protections)
+
+
+async def test_no_network_and_no_socket_of_a_neighbour(run: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "clamd.sock"))
+        unix.listen()
+        result = await run(f"""
+            import socket
+            for family, address in ((socket.AF_INET, {tcp.getsockname()!r}),
+                                    (socket.AF_UNIX, {str(tmp_path / "clamd.sock")!r})):
+                try:
+                    socket.socket(family).connect(address)
+                    print("reached", address)
+                except OSError as error:
+                    print("refused")
+        """)
+    assert result.text.split() == ["refused", "refused"]
+
+
+async def test_it_sees_no_credentials_and_no_other_process(run: Run) -> None:
+    result = await run(f"""
+        import ctypes, os, signal
+        print(sorted(os.environ))
+        for path in ("/proc/{os.getpid()}/environ", "/proc/{os.getpid()}/mem", "/etc/shadow",
+                     "/proc/self/environ", "{Path(__file__).parents[3]}/pyproject.toml"):
+            try:
+                open(path, "rb").read()
+                print("READ", path)
+            except OSError:
+                pass
+        for act in (lambda: os.kill({os.getpid()}, 0), lambda: os.kill(os.getppid() or 1 << 22, 0),
+                    lambda: os.listdir("/tmp"), lambda: os.listdir("/"), lambda: os.listdir("/proc")):
+            try:
+                act()
+                print("DID IT")
+            except OSError:
+                pass
+        print("traced:", ctypes.CDLL(None).ptrace(16, {os.getpid()}, 0, 0))
+    """)
+    assert "GOT" not in result.text and "DID IT" not in result.text, result.text
+    assert "CREDENTIALS_KEY" not in result.text and "traced: -1" in result.text
+
+
+async def test_it_writes_in_its_own_directory_only(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "mine"
+    target.write_bytes(b"safe")
+    result = await run(f"""
+        import os, tempfile
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"scratch")
+        for path in ({str(target)!r}, "/dev/shm/left", "/var/tmp/left", "/tmp/left", "/left",
+                     os.path.join(os.path.dirname(tempfile.gettempdir()), "left")):
+            for mode in ("r+b", "wb"):
+                try:
+                    open(path, mode).write(b"left behind")
+                    print("WROTE", path)
+                except OSError:
+                    pass
+        try:
+            os.unlink({str(target)!r})
+            print("REMOVED")
+        except OSError:
+            pass
+    """)
+    assert result.outcome is Outcome.EMPTY, result.text
+    assert target.read_bytes() == b"safe"
+
+
+async def test_its_files_are_few_and_small(run: Run, has_namespaces: bool) -> None:
+    result = await run("""
+        import errno, itertools, os, signal, tempfile
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        def fill(name):
+            with open(os.path.join(tempfile.gettempdir(), name), "wb") as file:
+                while True:
+                    file.write(bytes(1024 * 1024))
+        for name in "abcdefgh":
+            try:
+                fill(name)
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+        print(sum(entry.stat().st_size for entry in os.scandir(tempfile.gettempdir())) >> 20, "MiB")
+        opened = []
+        try:
+            while True:
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError as error:
+            print(errno.errorcode[error.errno], len(opened))
+        for descriptor in opened:
+            os.close(descriptor)
+        for name in "abcdefgh":
+            os.unlink(os.path.join(tempfile.gettempdir(), name))
+        for count in range(5000):
+            try:
+                open(os.path.join(tempfile.gettempdir(), str(count)), "wb").close()
+            except OSError as error:
+                print(errno.errorcode[error.errno], count)
+                break
+    """)
+    said = result.text.split("\n")
+    assert set(said[:8]) <= {"EFBIG", "ENOSPC"}, said
+    code, opened = said[9].split()
+    assert code == "EMFILE" and int(opened) < MAX_OPEN_FILES
+    if has_namespaces:
+        assert said[8] == "8 MiB"
+        code, made = said[10].split()
+        assert code == "ENOSPC" and int(made) < MAX_FILES
+
+
+async def test_too_much_memory_costs_its_document_only(run: Run) -> None:
+    result = await run("x = bytearray(600 * 1024 * 1024); print(len(x))")
+    assert "MemoryError" in result.text
+    assert (await run("print('alive')")).text == "alive"
+
+
+async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttachmentHandler) -> None:
+    before = len(descendants())
+    bomb = asyncio.create_task(
+        run("""
+            import os
+            print("lit")
+            while True:
+                try:
+                    if os.fork() == 0:
+                        os.setsid()
+                except OSError:
+                    pass
+        """)
+    )
+    most = 0
+    while not bomb.done():
+        most = max(most, len(descendants()) - before)
+        await asyncio.sleep(0.05)
+    assert (await bomb).outcome is Outcome.TIMED_OUT
+    assert 4 < most <= MAX_PROCESSES
+    await _until(lambda: len(descendants()) <= before)
+    assert (await run("print('alive')")).text == "alive"
+
+
+async def test_a_child_that_left_the_group_dies_with_its_parser(run: Run) -> None:
+    before = len(descendants())
+    result = await run("""
+        import os, time
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            time.sleep(600)
+        time.sleep(600)
+    """)
+    assert result.outcome is Outcome.TIMED_OUT
+    await _until(lambda: len(descendants()) <= before)
+
+
+async def test_finished_pages_are_kept(run: Run) -> None:
+    result = await run("""
+        import time
+        for page in (1, 2):
+            document.facts["pages"] = page
+            document.text(f"words of page {page}", page=page)
+            document.progress()
+        time.sleep(600)
+    """)
+    assert (result.outcome, result.metadata.truncated, result.metadata.pages) == (Outcome.TEXT, True, 2)
+    assert [segment.page for segment in result.segments] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os; os.abort()",
+        "import os; os._exit(3)",
+        "import ctypes; ctypes.string_at(0)",
+        "import os, signal; os.kill(0, signal.SIGKILL); os._exit(1)",
+        "document.emit({'type': 'segment', 'path': 7})",
+        "document.emit({'type': 'close', 'path': [], 'outcome': 'wonderful'})",
+    ],
+)
+async def test_no_end_of_a_parser_is_the_workers_end(run: Run, program: str) -> None:
+    assert (await run(program)).outcome is Outcome.LIMIT_EXCEEDED
+    assert (await run("print('alive')")).text == "alive"
+
+
+async def test_what_a_library_prints_reaches_no_log(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    await run("import os; os.write(1, b'words of the document'); os.write(2, b'words of the document')")
+    await run("print('alive')")
+    assert capfd.readouterr() == ("", "")
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel sends no event
+        await asyncio.sleep(0.05)
+    assert condition()
