@@ -60,6 +60,7 @@ def mappings(analyzer: str = "standard") -> dict[str, Any]:
             "text": text,
             "truncated": {"type": "boolean"},
             "filename": named,
+            "raw_filename": {"type": "keyword", "index": False, "doc_values": False},
             "content_type": keyword,
             "declared_content_type": keyword,
             "size_bytes": {"type": "long"},

@@ -65,6 +65,7 @@ class AttachmentContent(Event):
     """What an attachment says, and how we know."""
 
     filename: str | None = None
+    raw_filename: str | None = None  # as the mail has it, where that is another
     content_type: str
     declared_content_type: str | None = None
     size_bytes: int | None = None

@@ -28,6 +28,7 @@ from streams.extractors.assembly import (
     AttachmentResult,
     Metadata,
     Segment,
+    raw_name,
     safe_name,
 )
 from streams.extractors.detect import media_type
@@ -54,11 +55,18 @@ _THREAD_FROM_BYTES = 1 * MEBIBYTE
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The largest attachment by bytes really received, and deadlines by lane."""
+    """Classes of attachments by bytes really received, and deadlines by lane.
 
+    Up to ``memory_attachment_bytes`` a payload may come whole; larger ones come in blocks; those above
+    ``max_attachment_bytes`` are not read.
+    """
+
+    memory_attachment_bytes: int = 10 * MEBIBYTE
     max_attachment_bytes: int = 50 * MEBIBYTE
     # All attachments in flight together: those above it wait for their turn.
     byte_budget: int = 256 * MEBIBYTE
+    # From the first block to the last: bytes that dawdle are held no longer than bytes that are read.
+    receive_seconds: float = 30.0
     deadline_seconds: float = 30.0
     ocr_page_seconds: float = 30.0
     ocr_total_seconds: float = 900.0
@@ -105,31 +113,34 @@ class EphemeralAttachmentHandler:
         *,
         filename: str | None = None,
         declared_size_bytes: int | None = None,
+        inline: bool = False,
         ocr: bool = True,
     ) -> AttachmentResult:
         """Read one attachment and everything inside it.
 
-        ``payload`` is the whole, or blocks of it as they arrive; ``content_type`` may carry a charset.
-        Without ``ocr`` whatever needs it ends as ``pending``. Failures of the document are outcomes. Raises
-        what the blocks' source raises, UnavailableError where no parser can be started or no scanner
-        answers, and ConfigurationError where OCR is asked for and tesseract is missing.
+        ``payload`` is the whole, or blocks of it as they arrive; ``content_type`` may carry a charset;
+        ``inline`` is shown in the text of its mail. Without ``ocr`` whatever needs it ends as ``pending``.
+        Failures of the document are outcomes. Raises what the blocks' source raises, UnavailableError where
+        no parser can be started or no scanner answers, and ConfigurationError where OCR is asked for and
+        tesseract is missing.
         """
         if ocr:
             self._require_tesseract()
         limit = self._config.max_attachment_bytes
         known = None if isinstance(payload, AsyncIterator) else len(payload)
         declared = max(known or 0, declared_size_bytes or 0)
-        about = _about(content_type, filename)
+        about = _about(content_type, filename, inline)
         if declared > limit:
             return _too_large(replace(about, size_bytes=declared))
         # What is declared may be a lie: blocks take room for the largest until they have all arrived.
         async with self._budget.reserve(limit if known is None else known) as reservation:
             with contextlib.closing(_Held()) as held:
-                async with contextlib.aclosing(_blocks(payload)) as blocks:
-                    async for block in blocks:
-                        if held.size_bytes + len(block) > limit:
-                            return _too_large(about)
-                        await held.write(block)
+                try:
+                    complete = await self._receive(payload, held)
+                except TimeoutError:
+                    return AttachmentResult(Outcome.TIMED_OUT, about)
+                if not complete:
+                    return _too_large(about)
                 del payload
                 await reservation.shrink(held.size_bytes)
                 about = replace(about, size_bytes=held.size_bytes, sha256=held.sha256)
@@ -166,6 +177,23 @@ class EphemeralAttachmentHandler:
             sure = decode_surely(body, charset) or body.decode("cp1252", "replace")
         return (without_tags(sure[:limit]) if is_html else sure)[:limit]
 
+    async def _receive(self, payload: Payload, held: _Held) -> bool:
+        """Take the blocks in; False when they are more than an attachment may have. Raises TimeoutError."""
+        # What waits for its turn with Gmail holds no bytes: the clock starts with the first block.
+        async with asyncio.timeout(None) as clock, contextlib.aclosing(_blocks(payload)) as blocks:
+            async for block in blocks:
+                if clock.when() is None:
+                    clock.reschedule(asyncio.get_running_loop().time() + self._config.receive_seconds)
+                if held.size_bytes + len(block) > self._config.max_attachment_bytes:
+                    return False
+                await held.write(block)
+        return True
+
+    @property
+    def memory_attachment_bytes(self) -> int:
+        """Up to here an attachment may be handed over whole."""
+        return self._config.memory_attachment_bytes
+
     def _job(self, about: Metadata, ocr: bool) -> Job:
         config = self._config
         return Job(
@@ -173,6 +201,7 @@ class EphemeralAttachmentHandler:
             filename=about.filename,
             charset=_charset(about.declared_content_type),
             ocr=ocr,
+            inline=about.inline,
             limits=config.limits,
             seconds=config.ocr_page_seconds if ocr else config.deadline_seconds,
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
@@ -311,13 +340,15 @@ async def _blocks(payload: Payload) -> AsyncGenerator[bytes | memoryview, None]:
             await payload.aclose()
 
 
-def _about(content_type: str | None, filename: str | None) -> Metadata:
+def _about(content_type: str | None, filename: str | None, inline: bool = False) -> Metadata:
     return Metadata(
         size_bytes=None,
         declared_content_type=content_type,
         content_type=media_type(content_type) or UNKNOWN_TYPE,
         filename=safe_name(filename),
+        raw_filename=raw_name(filename),
         sha256=None,
+        inline=inline,
     )
 
 

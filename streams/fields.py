@@ -183,6 +183,7 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
     return _known(
         {
             "filename": content.filename,
+            "raw_filename": content.raw_filename,
             "content_type": content.content_type,
             "declared_content_type": content.declared_content_type,
             "size_bytes": content.size_bytes,

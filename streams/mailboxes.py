@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,8 +33,8 @@ class Mailbox(Protocol):
 
     def attachment_stream(
         self, message_id: str, reference: str, *, background: bool = False
-    ) -> AsyncIterator[bytes]:
-        """The same in blocks."""
+    ) -> AsyncGenerator[bytes, None]:
+        """The same in blocks; nothing is asked for before the first is taken."""
 
 
 @dataclass(frozen=True, slots=True)

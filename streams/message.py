@@ -5,11 +5,11 @@ attachment again, this time to its end. Both end in registers; no bytes outlive 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TypeVar
 
 from connectors.errors import MailstreamError, NotFoundError
@@ -27,14 +27,14 @@ from schemas.registers import (
     Segment,
     content_version,
 )
+from streams.decoration import inline_paths, known_decoration
 from streams.documents import Documents
 from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.extractors.assembly import raw_name, safe_name
 from streams.mailboxes import Mailbox
 
 Result = TypeVar("Result")
 
-# Larger bodies are streamed instead of being held as JSON, as base64 and as bytes at once.
-STREAMED_ABOVE_BYTES = 10 * 1024 * 1024
 # A message that is smaller is fetched whole where one of its attachments is wanted.
 RAW_BYTES = 10_000_000
 # A transient failure is waited out in place for this long in all, then the event goes to mail.deferred.
@@ -80,14 +80,16 @@ class MessageExtractor:
             return
         leaves = mime.attachments(message.root)
         await self._documents.send([await self._message_register(fetched, leaves)])
+        inline = inline_paths(message.root)
         for leaf in leaves:
-            await self._attachment(fetched, leaf, ocr=False)
+            await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
 
     async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
         """Send the content of one attachment and of all that it holds, OCR included."""
+        inline = inline_paths(fetched.message.root)
         for leaf in mime.attachments(fetched.message.root):
             if leaf.path == part_path:
-                await self._attachment(fetched, leaf, ocr=True)
+                await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=True)
 
     # --- the message's own document ------------------------------------------------------------------
 
@@ -129,16 +131,20 @@ class MessageExtractor:
 
     # --- one attachment ------------------------------------------------------------------------------
 
-    async def _attachment(self, fetched: FetchedMessage, leaf: mime.Leaf, *, ocr: bool) -> None:
-        if not ocr and leaf.part.content_type.startswith("image/"):
+    async def _attachment(self, fetched: FetchedMessage, leaf: mime.Leaf, *, inline: bool, ocr: bool) -> None:
+        decoration = known_decoration(leaf.part.content_type, leaf.part.size_bytes, inline)
+        if decoration is not None:
+            registers = [_unread(fetched, leaf, inline, Outcome.SKIPPED, decoration)]
+        elif not ocr and leaf.part.content_type.startswith("image/"):
             # Nothing can be read from it in this lane, so it is not fetched in this lane either.
-            registers = [_pending(fetched, leaf)]
+            registers = [_unread(fetched, leaf, inline, Outcome.PENDING)]
         else:
             result = await self._engine.process_attachment(
                 await self._payload(fetched, leaf),
                 leaf.part.content_type,
                 filename=leaf.part.filename,
                 declared_size_bytes=leaf.part.size_bytes,
+                inline=inline,
                 ocr=ocr,
             )
             registers = [_register(fetched, leaf, item) for item in result.walk()]
@@ -165,11 +171,27 @@ class MessageExtractor:
     async def _payload(self, fetched: FetchedMessage, leaf: mime.Leaf) -> bytes | AsyncIterator[bytes]:
         if leaf.part.body is not None:
             return leaf.part.body
-        if (leaf.part.size_bytes or 0) > STREAMED_ABOVE_BYTES:
-            return fetched.client.attachment_stream(
-                fetched.message.message_id, leaf.part.reference or "", background=fetched.background
-            )
+        size_bytes = leaf.part.size_bytes
+        if size_bytes is None or size_bytes > self._engine.memory_attachment_bytes:
+            # Whole, it would be held as JSON, as base64 and as bytes at once.
+            return self._stream(fetched, leaf)
         return await self._fetch(fetched, leaf)
+
+    async def _stream(self, fetched: FetchedMessage, leaf: mime.Leaf) -> AsyncIterator[bytes]:
+        """A body in blocks; nothing is asked for before the first is taken."""
+        client, message_id, background = fetched.client, fetched.message.message_id, fetched.background
+        part = leaf.part
+        for attempt in ("with the reference at hand", "with a fresh one"):
+            blocks = client.attachment_stream(message_id, part.reference or "", background=background)
+            try:
+                async with contextlib.aclosing(blocks):
+                    async for block in blocks:
+                        yield block
+                return
+            except NotFoundError:  # a stale reference is refused before the first block
+                if attempt == "with a fresh one":
+                    raise
+                part = await self._renewed(fetched, leaf)
 
     async def _fetch(self, fetched: FetchedMessage, leaf: mime.Leaf) -> bytes:
         """A body that came as a reference; a stale reference is renewed by asking for the message again."""
@@ -182,9 +204,15 @@ class MessageExtractor:
         try:
             return await body(leaf.part)
         except NotFoundError:
-            fresh = await patiently(lambda: client.message(message_id, background=background))
-            part = {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
+            part = await self._renewed(fetched, leaf)
             return part.body if part.body is not None else await body(part)
+
+    async def _renewed(self, fetched: FetchedMessage, leaf: mime.Leaf) -> mime.Part:
+        """The part with a reference that is not stale: of the message, asked for again."""
+        fresh = await patiently(
+            lambda: fetched.client.message(fetched.message.message_id, background=fetched.background)
+        )
+        return {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
 
 
 def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult) -> ContentRegister:
@@ -194,6 +222,7 @@ def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult
         _part_path(leaf, result),
         AttachmentContent(
             filename=metadata.filename,
+            raw_filename=metadata.raw_filename,
             content_type=metadata.content_type,
             declared_content_type=metadata.declared_content_type,
             size_bytes=metadata.size_bytes,
@@ -208,7 +237,7 @@ def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult
             author=metadata.author,
             title=metadata.title,
             created=metadata.created,
-            inline=leaf.part.disposition == "inline",
+            inline=metadata.inline,
             truncated=metadata.truncated,
             segments=tuple(
                 Segment(text=segment.text, page=segment.page, label=segment.label)
@@ -219,18 +248,23 @@ def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult
     )
 
 
-def _pending(fetched: FetchedMessage, leaf: mime.Leaf) -> ContentRegister:
+def _unread(
+    fetched: FetchedMessage, leaf: mime.Leaf, inline: bool, outcome: Outcome, reason: str | None = None
+) -> ContentRegister:
+    """What is known of an attachment whose bytes were not asked for."""
     part = leaf.part
     return _content_register(
         fetched,
         leaf.path,
         AttachmentContent(
-            filename=PurePath(part.filename).name if part.filename else None,
+            filename=safe_name(part.filename),
+            raw_filename=raw_name(part.filename),
             content_type=part.content_type,
             declared_content_type=part.content_type,
             size_bytes=part.size_bytes,
-            outcome=Outcome.PENDING,
-            inline=part.disposition == "inline",
+            outcome=outcome,
+            skipped_reason=reason,
+            inline=inline,
         ),
     )
 

@@ -72,6 +72,7 @@ class Job:
     filename: str | None
     charset: str | None
     ocr: bool
+    inline: bool
     limits: Limits
     seconds: float
     total_seconds: float
@@ -148,6 +149,7 @@ class ParserPool:
                     "filename": job.filename,
                     "charset": job.charset,
                     "ocr": job.ocr,
+                    "inline": job.inline,
                     "limits": asdict(job.limits),
                 }
                 await _send_job(parser, header, payload)

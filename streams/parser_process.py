@@ -80,6 +80,7 @@ def serve_jobs(connection: socket.socket) -> None:
                 filename=header["filename"],
                 charset=header["charset"],
                 ocr=header["ocr"],
+                inline=header["inline"],
                 budget=Budget(Limits(**header["limits"])),
                 emit=lambda record: send(connection, record),
             )

@@ -7,7 +7,7 @@ import asyncio
 import http.client
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -226,7 +226,7 @@ class GmailClient:
 
     async def attachment_stream(
         self, message_id: str, reference: str, *, background: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The same in decoded blocks, never whole in memory, for bodies that are large."""
         root = self._endpoint or "https://gmail.googleapis.com"
         url = f"{root}/gmail/v1/users/me/messages/{message_id}/attachments/{reference}"

@@ -11,6 +11,7 @@ from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.result import writable
 
 MAX_FILENAME_CHARACTERS = 255
+MAX_RAW_CHARACTERS = 4_096
 UNKNOWN_TYPE = "application/octet-stream"
 
 
@@ -26,7 +27,7 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """What is known about an attachment. ``sha256`` is None where not all bytes were read;
-    ``content_type`` is the declared one where none was detected; ``inline`` is known of mail parts only."""
+    ``content_type`` is the declared one where none was detected."""
 
     size_bytes: int | None
     declared_content_type: str | None
@@ -40,6 +41,7 @@ class Metadata:
     seconds: float | None = None
     truncated: bool = False
     inline: bool = False
+    raw_filename: str | None = None  # as it was declared, where that is not ``filename``
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +141,21 @@ class Assembly:
                 created=found.get("created"),
                 seconds=found.get("seconds"),
                 truncated=truncated,
-                inline=bool(opened.get("inline")),
+                inline=root.inline if root else bool(opened["inline"]),
+                raw_filename=root.raw_filename if root else raw_name(opened["filename"]),
             ),
             scan=self._verdict.scan,
             signature=self._verdict.signature if root else None,
             segments=segments,
+            skipped_reason=found.get("skipped_reason"),
             engines=tuple(found.get("engines", ())),
             path=path,
         )
+
+
+def raw_name(name: str | None) -> str | None:
+    """A file name as it was declared, where that is not what is shown."""
+    return writable(name)[:MAX_RAW_CHARACTERS] if name and name != safe_name(name) else None
 
 
 def safe_name(name: str | None) -> str | None:

@@ -8,6 +8,7 @@ import pytesseract
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from schemas.outcomes import Outcome
+from streams.decoration import seen_decoration
 from streams.extractors.result import Document, ExtractionError
 
 # tesseract wants letters of about 30 pixels; a screenshot's are 12. Small images are enlarged to this width.
@@ -22,15 +23,18 @@ os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
 def extract_image(document: Document) -> None:
     """Emit the text of every frame. Raises ExtractionError."""
-    if not document.ocr:
-        document.waits_for_ocr = True
-        return
-    document.used("pytesseract")
     Image.MAX_IMAGE_PIXELS = document.limits.max_pixels
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(document.payload)) as image:
+                document.skipped_reason = seen_decoration(*image.size, document.inline)
+                if document.skipped_reason is not None:
+                    return
+                if not document.ocr:
+                    document.waits_for_ocr = True
+                    return
+                document.used("pytesseract")
                 frames = getattr(image, "n_frames", 1)
                 # An animation says the same in every frame; pages are what TIFF has.
                 if image.format != "TIFF":

@@ -75,6 +75,7 @@ class Document:
     children: int = 0
     is_container: bool = False
     inline: bool = False  # shown in the body of the mail it came in
+    skipped_reason: str | None = None  # set: there is nothing in it that anybody would look for
 
     @property
     def limits(self) -> Limits:
@@ -163,6 +164,7 @@ class Document:
                 "type": "close",
                 "path": self.path,
                 "outcome": self._outcome(outcome).value,
+                "skipped_reason": self.skipped_reason,
                 "engines": self.engines,
                 "truncated": self.truncated,
                 "seconds": round(time.monotonic() - started, 3),
@@ -177,6 +179,8 @@ class Document:
                 self.truncated = True
                 return Outcome.TEXT
             return failed
+        if self.skipped_reason is not None:
+            return Outcome.SKIPPED
         if self.waits_for_ocr:
             return Outcome.PENDING
         if self.is_container:

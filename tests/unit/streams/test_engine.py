@@ -1,6 +1,7 @@
 """The ephemeral engine: every format gives its sentence, every bad document its outcome, nothing stays."""
 
 import asyncio
+import hashlib
 import io
 import os
 import signal
@@ -397,6 +398,45 @@ async def test_no_charset_and_no_markup_loses_a_body(
 )
 async def test_names_are_shown_without_their_tricks(name: str | None, shown: str | None) -> None:
     assert safe_name(name) == shown
+
+
+async def test_small_pictures_in_a_mails_text_are_skipped(engine: EphemeralAttachmentHandler) -> None:
+    logo, pasted = picture("Quay", size=(128, 64)), picture(SENTENCE)
+    pixel = picture("", "GIF", (1, 1))
+    for payload, inline, reason in (
+        (logo, True, "inline_image"),
+        (logo, False, None),
+        (pixel, False, "tracking_pixel"),
+        (pasted, True, None),
+    ):
+        for ocr in (True, False):
+            result = await engine.process_attachment(payload, "image/png", inline=inline, ocr=ocr)
+            assert result.skipped_reason == reason
+            assert (result.outcome is Outcome.SKIPPED) == bool(reason)
+            assert result.metadata.inline is inline
+
+
+async def test_metadata_is_complete(engine: EphemeralAttachmentHandler) -> None:
+    payload = word(SENTENCE)
+    found = (await _read(engine, payload, "../mi\u202enutes.docx", "application/pdf; x=y")).metadata
+    assert (found.filename, found.raw_filename) == ("minutes.docx", "../mi\u202enutes.docx")
+    assert found.declared_content_type == "application/pdf; x=y"
+    assert found.content_type.endswith("wordprocessingml.document")
+    assert (found.size_bytes, found.sha256) == (len(payload), hashlib.sha256(payload).hexdigest())
+    assert (found.author, found.inline, found.truncated) == ("Ada", False, False)
+    assert found.created and found.seconds is not None
+
+
+async def test_bytes_that_dawdle_end_in_time(directory: Path) -> None:
+    async def dawdling() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.sleep(600)
+        yield b"two"
+
+    config = EngineConfig(receive_seconds=0.2)
+    async with EphemeralAttachmentHandler(PoolConfig(directory, processes=1), config) as handler:
+        result = await handler.process_attachment(dawdling(), "text/plain", filename="a.txt")
+    assert (result.outcome, result.metadata.sha256) == (Outcome.TIMED_OUT, None)
 
 
 async def test_no_parser_outlives_its_worker(directory: Path) -> None:

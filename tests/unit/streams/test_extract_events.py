@@ -1,7 +1,7 @@
 """What becomes of an event: registers, deferred work, a dead letter, or nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from connectors.errors import (
 )
 from connectors.gmail.message import MailMessage
 from connectors.kafka import Record, Send
+from connectors.metrics import gmail_attachments_skipped_counter
 from schemas import topics
 from schemas.events import (
     ChangeKind,
@@ -73,6 +74,7 @@ class Client:
         self.answer: Callable[[], MailMessage] = lambda: _message()
         self.stale: set[str] = set()
         self.fetched: list[str] = []
+        self.streamed: list[str] = []
         self.asked: list[tuple[bool, bool]] = []  # raw, background
         self.paused_seconds = 0.0
         self.gate = asyncio.Event()
@@ -91,7 +93,10 @@ class Client:
 
     async def attachment_stream(
         self, message_id: str, reference: str, *, background: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
+        self.streamed.append(reference)
+        if reference in self.stale:
+            raise NotFoundError("stale")
         yield b"streamed"
 
 
@@ -112,6 +117,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
+        self.memory_attachment_bytes = 10 * 1024 * 1024
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
         return body.decode()
@@ -390,6 +396,62 @@ async def test_a_large_body_is_streamed(extract: Extract, client: Client, engine
     client.answer = lambda: _message(_pdf(size_bytes=20 * 1024 * 1024))
     await extract.handle_change(_change())
     assert engine.payloads == [b"streamed"]
+
+
+async def test_a_stale_reference_is_renewed_for_a_stream_too(
+    extract: Extract, broker: Broker, client: Client, engine: Engine
+) -> None:
+    references = iter(["old", "new"])
+    client.stale = {"old"}
+    client.answer = lambda: _message(_pdf(next(references), size_bytes=20 * 1024 * 1024))
+    await extract.handle_change(_change())
+    assert engine.payloads == [b"streamed"]
+    assert client.streamed == ["old", "new"]
+
+
+async def test_an_unknown_size_is_streamed(extract: Extract, client: Client, engine: Engine) -> None:
+    client.answer = lambda: _message(Part("application/pdf", filename="a.pdf", reference="ref"))
+    await extract.handle_change(_change())
+    assert engine.payloads == [b"streamed"]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "headers", "disposition", "reason"),
+    [
+        (43, (), "inline", "tracking_pixel"),
+        (43, (("Content-ID", "<pixel@x>"),), None, "tracking_pixel"),
+        (1_500, (("Content-ID", "<logo@x>"),), None, "inline_image"),
+        (1_500, (("Content-ID", "<unknown@x>"),), "attachment", None),
+        (1_500, (), "attachment", None),
+        (40_000, (("Content-ID", "<logo@x>"),), "inline", None),  # a screenshot
+    ],
+)
+async def test_decoration_is_told_from_attachments_without_fetching_it(
+    extract: Extract,
+    broker: Broker,
+    client: Client,
+    size_bytes: int,
+    headers: tuple[tuple[str, str], ...],
+    disposition: str | None,
+    reason: str | None,
+) -> None:
+    html = Part("text/html", body=b"<img src='cid:logo@x'><img src=\"CID:pixel@x\">")
+    image = Part("image/png", headers, "../a.png", disposition, size_bytes=size_bytes, reference="ref")
+    client.answer = lambda: _message(html, image)
+    before = _skipped(reason)
+    await extract.handle_change(_change())
+    [content] = [register.attachment for register in broker.registers() if register.name == "content/3"]  # type: ignore[union-attr]
+    assert content is not None
+    assert content.outcome is (Outcome.SKIPPED if reason else Outcome.PENDING)
+    assert content.skipped_reason == reason
+    assert content.inline is (disposition == "inline" or ("unknown" not in str(headers) and bool(headers)))
+    assert (content.filename, content.raw_filename) == ("a.png", "../a.png")
+    assert len(broker.deferred()) == (0 if reason else 1)
+    assert _skipped(reason) - before == (1 if reason else 0)
+
+
+def _skipped(reason: str | None) -> float:
+    return float(gmail_attachments_skipped_counter.labels(reason=str(reason))._value.get())
 
 
 async def test_trash_is_known_by_its_labels_only(extract: Extract, broker: Broker, client: Client) -> None:
