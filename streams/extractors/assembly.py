@@ -144,6 +144,7 @@ class Assembly:
             scan=self._verdict.scan,
             signature=self._verdict.signature if root else None,
             segments=segments,
+            skipped_reason=found.get("skipped_reason"),
             engines=tuple(found.get("engines", ())),
             path=path,
         )

@@ -75,6 +75,7 @@ class Document:
     children: int = 0
     is_container: bool = False
     inline: bool = False  # shown in the body of the mail it came in
+    read: Callable[[Document], None] | None = None  # what reads a document inside this one
 
     @property
     def limits(self) -> Limits:
@@ -133,6 +134,22 @@ class Document:
             inline=inline,
         )
 
+    def embedded(
+        self, payload: bytes, *, filename: str | None = None, declared_content_type: str | None = None
+    ) -> None:
+        """Read a file inside this document as a child of it. Raises ExtractionError over the caps."""
+        assert self.read is not None
+        self.read(self.child(payload, filename=filename, declared_content_type=declared_content_type))
+
+    def skip(self, reason: str) -> None:
+        """Say that there is nothing here that anybody would look for, and why."""
+        self.facts["skipped_reason"] = reason
+
+    def unreadable(self, outcome: Outcome, *, filename: str | None = None) -> None:
+        """Name a file inside this document that cannot be taken out. Raises ExtractionError over the caps."""
+        with self.child(b"", filename=filename).opened():
+            raise ExtractionError(outcome)
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Around the extraction: emits what the document is before, and what became of it after."""
@@ -177,6 +194,8 @@ class Document:
                 self.truncated = True
                 return Outcome.TEXT
             return failed
+        if "skipped_reason" in self.facts:
+            return Outcome.SKIPPED
         if self.waits_for_ocr:
             return Outcome.PENDING
         if self.is_container:
