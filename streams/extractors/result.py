@@ -66,6 +66,7 @@ class Document:
     ocr: bool
     budget: Budget
     emit: Callable[[dict[str, Any]], None]
+    languages: str = "eng"  # of OCR, as tesseract takes them: "eng+deu"
     content_type: str = "application/octet-stream"
     engines: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # pages, author, title, created
@@ -129,6 +130,7 @@ class Document:
             filename=filename,
             charset=charset,
             ocr=self.ocr,
+            languages=self.languages,
             budget=self.budget,
             emit=self.emit,
             inline=inline,
