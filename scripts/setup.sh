@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the locked dependencies and this project into .venv, and tesseract and Maven where that is possible.
+# Install the locked dependencies and this project into .venv, and the programs it calls where that is possible.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3.11}"
@@ -12,6 +12,10 @@ python="${PYTHON:-python3.11}"
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
 missing=()
 command -v tesseract >/dev/null || missing+=(tesseract-ocr tesseract-ocr-eng)
+for language in deu chi_sim; do # the tests read German and Chinese beside English
+    tesseract --list-langs 2>/dev/null | grep -qx "$language" || missing+=("tesseract-ocr-${language/_/-}")
+done
+ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -31,9 +31,10 @@ from streams.extractors.assembly import (
     raw_name,
     safe_name,
 )
+from streams.extractors.charsets import decode_surely
 from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
-from streams.extractors.text import decode_surely, without_tags
+from streams.extractors.text import without_tags
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 from streams.scanning import Scanner
 

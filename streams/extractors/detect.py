@@ -1,47 +1,26 @@
 """What a document is: by its content first, then by its name, then by what its header claims."""
 
 import io
-import mimetypes
 import re
 import zipfile
 import zlib
 
-_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"II*\x00", "image/tiff"),
-    (b"MM\x00*", "image/tiff"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
-    (b"{\\rtf", "application/rtf"),
-    (b"\x1f\x8b", "application/gzip"),
-    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
-    (b"Rar!\x1a\x07", "application/vnd.rar"),
-    (b"\xfd7zXZ\x00", "application/x-xz"),
-)
-# "BM" and "BZh" alone also begin texts (BMW, BZh...): these formats are told by what follows.
-_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
-_BITMAP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
+from streams.extractors import magic
+from streams.extractors.charsets import is_ebcdic, wide_charset
+
 _OFFICE = {
     "word/": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "xl/": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "ppt/": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
 }
-# Python's own table: what a machine has in /etc/mime.types must not decide.
-_EXTENSIONS = {
-    **mimetypes.MimeTypes().types_map[True],
-    ".md": "text/markdown",
-    ".log": "text/plain",
-    ".tsv": "text/tab-separated-values",
-    ".eml": "message/rfc822",
-    ".ics": "text/calendar",
-    ".vcf": "text/vcard",
-    ".json": "application/json",
-    ".xml": "application/xml",
-    ".webp": "image/webp",
+_TEXT_TYPES = {
+    "application/json",
+    "application/xml",
+    "message/rfc822",
+    "application/xhtml+xml",
+    "application/mbox",
+    "image/svg+xml",
 }
-_TEXT_TYPES = {"application/json", "application/xml", "message/rfc822", "application/xhtml+xml"}
 _HEAD_BYTES = 4096
 # pdfium accepts a PDF that begins this late.
 _PDF_WITHIN_BYTES = 1024
@@ -49,6 +28,36 @@ _OCTET_STREAM = "application/octet-stream"
 _EPUB = "application/epub+zip"
 # RFC 6838's names; anything else was made to confuse whoever shows it.
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+
+_MARK = re.compile(rb"^(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)")
+_PROLOGUE = re.compile(rb"^\s*(?:<\?xml[^>]{0,300}\?>|<!--.{0,2000}?-->|\s+)*", re.DOTALL)
+_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|meta)\b", re.IGNORECASE)
+_XML = re.compile(rb"^\s*<(?:\?xml\b|!doctype\s+(?!html)|[a-z][\w.-]*(?::[\w.-]+)?\s+xmlns)", re.IGNORECASE)
+_SVG = re.compile(rb"<(?:\w+:)?svg\b")
+# A mail: header lines from its first on, some of which only mails have.
+_HEADER_LINE = re.compile(rb"(?:>?From [^\r\n]*\r?\n)?[A-Za-z][A-Za-z0-9-]{1,60}:(?:[ \t\r]|$)", re.MULTILINE)
+_MAIL_HEADER = re.compile(
+    rb"^(?:From|To|Subject|Date|Message-ID|Received|Return-Path|MIME-Version|Delivered-To|Reply-To|X-Mailer"
+    rb"|Content-Type|X-MimeOLE|In-Reply-To|Sender):[ \t\r]",
+    re.MULTILINE | re.IGNORECASE,
+)
+_MBOX = re.compile(rb"From \S+[^\r\n]*\d{4}[^\r\n]*\r?\n[A-Za-z][A-Za-z0-9-]*:")
+# PKCS #7 and CMS content types, as DER writes them: data, signed, enveloped, ... and compressed data.
+_CMS = re.compile(
+    rb"\x30(?:\x80|[\x01-\x7f]|\x81.|\x82..|\x83...|\x84....)"
+    rb"(?:\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07[\x01-\x06]"
+    rb"|\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01[\x09\x17])",
+    re.DOTALL,
+)
+_ARMOUR = (
+    (b"-----BEGIN PGP MESSAGE-----", "application/pgp-encrypted"),
+    (b"-----BEGIN PGP SIGNATURE-----", "application/pgp-signature"),
+    (b"-----BEGIN PKCS7-----", "application/pkcs7-mime"),
+    (b"-----BEGIN CMS-----", "application/pkcs7-mime"),
+)
+_TEXTS = ((b"BEGIN:VCARD", "text/vcard"), (b"BEGIN:VCALENDAR", "text/calendar"))
+# Outlook's properties lie in streams of this name ([MS-OXMSG] 2.1).
+_MSG_STREAM = "__properties_version1.0".encode("utf-16-le")
 
 
 def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
@@ -58,20 +67,16 @@ def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
     is_text = _looks_like_text(head)
     if _is_pdf(head, is_text, "application/pdf" in (declared, named)):
         return "application/pdf"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
+    if head.startswith(magic.ZIP):
         return _zip_type(payload)
-    binary = _by_magic(head)
+    binary = _by_magic(payload, head)
     if binary:
         return binary
     if not is_text:
         # A name or a header that promises text does not make bytes readable.
         claims = (named, declared)
         return next((c for c in claims if c and c != _OCTET_STREAM and not _is_text(c)), _OCTET_STREAM)
-    if declared == "message/rfc822" or named == "message/rfc822":
-        return "message/rfc822"
-    if _looks_like_html(head) and named not in ("text/plain", "text/markdown", "text/csv"):
-        return "text/html"
-    return next((claim for claim in (named, declared) if claim and _is_text(claim)), "text/plain")
+    return _text_type(_plain_head(head), named, declared)
 
 
 def media_type(header: str | None) -> str | None:
@@ -87,15 +92,39 @@ def _is_pdf(head: bytes, is_text: bool, claimed: bool) -> bool:
     return b"%PDF-" in head[:_PDF_WITHIN_BYTES] and (claimed or not is_text)
 
 
-def _by_magic(head: bytes) -> str | None:
-    for magic, content_type in _MAGIC:
-        if head.startswith(magic):
-            return content_type
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADER_BYTES:
+def _by_magic(payload: bytes, head: bytes) -> str | None:
+    for start, content_type in magic.MAGIC:
+        if head.startswith(start):
+            return "application/vnd.ms-outlook" if _is_msg(payload, content_type) else content_type
+    if head[:4] == b"RIFF":
+        return magic.RIFF.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        brands = (head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4]), 64), 4)))
+        return next((magic.BOX_BRANDS[brand] for brand in brands if brand in magic.BOX_BRANDS), "video/mp4")
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in magic.BITMAP_HEADER_BYTES:
         return "image/bmp"
-    return "application/x-bzip2" if _BZIP2.match(head) else None
+    if head[257:262] == b"ustar" or _is_old_tar(head):
+        return "application/x-tar"
+    if payload[0x8001:0x8006] == b"CD001":
+        return "application/x-iso9660-image"
+    if magic.LHA.match(head):
+        return "application/x-lzh-compressed"
+    if _CMS.match(head):
+        return "application/pkcs7-mime"
+    return "application/x-bzip2" if magic.BZIP2.match(head) else None
+
+
+def _is_msg(payload: bytes, content_type: str) -> bool:
+    return content_type == "application/x-ole-storage" and _MSG_STREAM in payload
+
+
+def _is_old_tar(head: bytes) -> bool:
+    """A tar from before its magic: the header's own checksum says so."""
+    if len(head) < 512 or not head[0] or not re.fullmatch(rb"[ 0-7]{6,8}[\x00 ]{0,2}", head[148:156]):
+        return False
+    written = head[148:156].strip(b"\x00 ")
+    counted = sum(head[:148]) + 8 * 32 + sum(head[156:512])
+    return bool(written) and int(written, 8) == counted
 
 
 def _zip_type(payload: bytes) -> str:
@@ -124,7 +153,7 @@ def _zip_type(payload: bytes) -> str:
 def _by_name(filename: str | None) -> str | None:
     if not filename or "." not in filename:
         return None
-    return _EXTENSIONS.get("." + filename.rpartition(".")[2].lower())
+    return magic.EXTENSIONS.get("." + filename.rpartition(".")[2].lower())
 
 
 def _is_text(content_type: str) -> bool:
@@ -132,17 +161,55 @@ def _is_text(content_type: str) -> bool:
 
 
 def _looks_like_text(head: bytes) -> bool:
-    if not head or head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+    if not head or _MARK.match(head):
         return True
     if b"\x00" in head:
-        # UTF-16 without a mark has its zeros all on one side; binaries have them everywhere.
-        even, odd = head[0::2].count(0), head[1::2].count(0)
-        return max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) < 0.02 * len(head)
+        # A few zeros among lines are damage; as UTF-16 or UTF-32 they are half of the letters.
+        return wide_charset(head) is not None or _is_plain(
+            head.replace(b"\x00", b""), head.count(0), len(head)
+        )
+    return _is_plain(head, 0, len(head)) or is_ebcdic(head)
+
+
+def _is_plain(head: bytes, zeros: int, size: int) -> bool:
     # Escape (27) is common in Japanese mail, bell to carriage return in logs.
     control = sum(byte < 32 and byte not in (7, 8, 9, 10, 12, 13, 27) for byte in head)
-    return control <= 0.02 * len(head)
+    return control + zeros <= 0.02 * size
 
 
-def _looks_like_html(head: bytes) -> bool:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return start.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+def _plain_head(head: bytes) -> bytes:
+    """The head with one byte a letter, without its mark, so that one expression fits every charset."""
+    wide = wide_charset(head)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        wide = "utf-16"
+    text = head.decode(wide, "ignore").encode("ascii", "replace") if wide else head
+    return _MARK.sub(b"", text).lstrip(b" \t\r\n\x00")
+
+
+def _text_type(head: bytes, named: str | None, declared: str | None) -> str:
+    for start, content_type in (*_ARMOUR, *_TEXTS):
+        if head.startswith(start):
+            return content_type
+    claimed = next((claim for claim in (named, declared) if claim and _is_text(claim)), None)
+    if _MBOX.match(head):
+        return "application/mbox"
+    if "message/rfc822" in (named, declared) or _is_mail(head):
+        return "message/rfc822"
+    if claimed == "application/mbox":
+        return "text/plain"
+    content = head[_PROLOGUE.match(head).end() :]  # type: ignore[union-attr] # it matches anything
+    if _HTML.match(content) and claimed not in ("text/markdown", "text/csv"):
+        return "text/html"
+    if _XML.match(head) or content.startswith((b"<svg", b"<rss", b"<feed")):
+        return "image/svg+xml" if _SVG.match(content) or _SVG.search(content[:1024]) else "application/xml"
+    return claimed or "text/plain"
+
+
+def _is_mail(head: bytes) -> bool:
+    if not _HEADER_LINE.match(head):
+        return False
+    block = re.split(rb"\r?\n[ \t]*\r?\n", head, maxsplit=1)[0]
+    names = {match[0].lower() for match in _MAIL_HEADER.finditer(block)}
+    lines = block.splitlines()
+    headers = sum(line[:1] in (b" ", b"\t") or bool(re.match(rb"[A-Za-z][\w-]*:", line)) for line in lines)
+    return len(names) >= 3 and headers >= 0.9 * len(lines)

@@ -1,11 +1,15 @@
 """PDF: the text layer page by page; pages without one are read by OCR in the lane that may."""
 
+import io
+import re
+
 import pypdfium2
 from pypdfium2 import PdfDocument, PdfiumError
-from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, FPDF_PAGEOBJ_SHADING
+from pypdfium2.raw import FORMTYPE_NONE, FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, FPDF_PAGEOBJ_SHADING
 
 from schemas.outcomes import Outcome
 from streams.extractors.image import read_image
+from streams.extractors.pdf_extras import attached_files, outline, page_notes, xfa_texts
 from streams.extractors.result import Document, ExtractionError
 
 # 200 dpi is where tesseract's accuracy levels off for print; PDF counts 72 points an inch.
@@ -15,55 +19,96 @@ _PASSWORD_ERROR = "Incorrect password"  # noqa: S105
 # A page with fewer letters than this and an image on it is a scan with a stamp or a page number.
 _SCAN_CHARACTERS = 16
 _PICTURES = (FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, FPDF_PAGEOBJ_SHADING)
+# What a font without a table of its letters leaves: replacement marks, control characters, private use.
+_GARBAGE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff]")
+_GARBAGE_SHARE = 0.3
+# pdfium marks the hyphen at a line's end where a word goes on (and eats the line's end).
+_HYPHEN = re.compile("[\x02\ufffe\uffff]")
+_FACTS = (
+    ("title", "Title"),
+    ("author", "Author"),
+    ("created", "CreationDate"),
+)
 
 
 def extract_pdf(document: Document) -> None:
-    """Emit every page's text with its number. Raises ExtractionError."""
+    """Emit every page's text with its number, notes and fields with it, then what belongs to the whole:
+    bookmarks, subject and keywords, XFA forms. Attached files are children. Raises ExtractionError."""
     document.used("pypdfium2")
     try:
         opened = PdfDocument(document.payload)
     except PdfiumError as error:
-        encrypted = _PASSWORD_ERROR in str(error)
-        raise ExtractionError(Outcome.ENCRYPTED if encrypted else Outcome.CORRUPT) from error
+        if _PASSWORD_ERROR in str(error):
+            raise ExtractionError(Outcome.ENCRYPTED) from error
+        _read_without_pdfium(document)
+        return
     with opened:
         _facts(document, opened)
-        pages = len(opened)
-        document.facts["pages"] = pages
-        document.truncated |= pages > document.limits.max_pages
-        scans = damaged = 0
-        for number in range(min(pages, document.limits.max_pages)):
-            try:
-                page = opened[number]
-                text = page.get_textpage().get_text_range()
-            except PdfiumError:
-                # One damaged page does not cost the others their text.
-                damaged += 1
-                document.truncated = True
-                continue
-            if len("".join(text.split())) >= _SCAN_CHARACTERS or not _has_picture(page):
-                document.text(text, page=number + 1)
-            elif not document.ocr:
-                document.waits_for_ocr = True
-                document.text(text, page=number + 1)
-            elif scans < document.limits.max_ocr_pages:
-                scans += 1
-                _read_scan(document, page, number + 1, text)
-            else:
-                document.truncated = True
-            page.close()
+        if opened.get_formtype() != FORMTYPE_NONE:
+            opened.init_forms()
+        damaged = _read_pages(document, opened)
+        for label, texts in (("form", xfa_texts(opened)), ("bookmarks", outline(opened))):
+            document.text("\n".join(texts), label=label)
+        for name, payload in attached_files(opened):
+            document.embedded(payload, filename=name)
         if damaged and not document.characters and not document.waits_for_ocr:
             raise ExtractionError(Outcome.CORRUPT)
 
 
-def _read_scan(document: Document, page: pypdfium2.PdfPage, number: int, layer: str) -> None:
+def _read_pages(document: Document, opened: PdfDocument) -> int:
+    """Emit the pages; returns how many could not be read."""
+    pages = len(opened)
+    document.facts["pages"] = pages
+    document.truncated |= pages > document.limits.max_pages
+    scans = damaged = 0
+    for number in range(min(pages, document.limits.max_pages)):
+        try:
+            page = opened[number]
+            text = page.get_textpage().get_text_range()
+            notes = page_notes(page)
+        except (PdfiumError, AssertionError):
+            # One damaged page does not cost the others their text.
+            damaged += 1
+            document.truncated = True
+            continue
+        if _is_readable(text) or not _has_picture(page):
+            document.text("\n".join((_as_written(text), *notes)), page=number + 1)
+        elif not document.ocr:
+            document.waits_for_ocr = True
+            document.text("\n".join((_cleaned(text), *notes)), page=number + 1)
+        elif scans < document.limits.max_ocr_pages:
+            scans += 1
+            _read_scan(document, page, number + 1, _cleaned(text), notes)
+        else:
+            document.truncated = True
+        page.close()
+    return damaged
+
+
+def _is_readable(text: str) -> bool:
+    letters = len("".join(text.split()))
+    return letters >= _SCAN_CHARACTERS and len(_GARBAGE.findall(text)) <= _GARBAGE_SHARE * letters
+
+
+def _as_written(text: str) -> str:
+    return _HYPHEN.sub("-\n", text)
+
+
+def _cleaned(text: str) -> str:
+    return _GARBAGE.sub("", _as_written(text))
+
+
+def _read_scan(
+    document: Document, page: pypdfium2.PdfPage, number: int, layer: str, notes: list[str]
+) -> None:
     width, height = page.get_size()
     scale = min(OCR_SCALE, (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
     picture = page.render(scale=scale, grayscale=True).to_pil()
     document.used("pytesseract")
-    read = read_image(picture, document.limits.max_pixels)
+    read = read_image(picture, document.limits.max_pixels, document.languages)
     # What the layer says and the picture shows is said once.
     unseen = [line for line in layer.splitlines() if line.strip() and line.strip() not in read]
-    document.text("\n".join((*unseen, read)), page=number)
+    document.text("\n".join((*unseen, read, *notes)), page=number)
     document.progress()
 
 
@@ -74,6 +119,26 @@ def _has_picture(page: pypdfium2.PdfPage) -> bool:
 
 def _facts(document: Document, opened: PdfDocument) -> None:
     found = opened.get_metadata_dict(skip_empty=True)
-    for name, key in (("title", "Title"), ("author", "Author"), ("created", "CreationDate")):
+    for name, key in _FACTS:
         if found.get(key):
             document.facts[name] = found[key]
+    document.text("\n".join(found[key] for key in ("Subject", "Keywords") if found.get(key)), label="about")
+
+
+def _read_without_pdfium(document: Document) -> None:
+    """What pdfium does not open, a slower reader that forgives more may. Raises ExtractionError."""
+    from pypdf import PdfReader
+    from pypdf.errors import FileNotDecryptedError, PyPdfError
+
+    document.used("pypdf")
+    try:
+        reader = PdfReader(io.BytesIO(document.payload), strict=False)
+        for number, page in enumerate(reader.pages[: document.limits.max_pages], start=1):
+            document.text(page.extract_text(), page=number)
+        document.facts["pages"] = len(reader.pages)
+    except FileNotDecryptedError as error:
+        raise ExtractionError(Outcome.ENCRYPTED) from error
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ExtractionError(Outcome.CORRUPT) from error
+    if not document.characters:
+        raise ExtractionError(Outcome.CORRUPT)

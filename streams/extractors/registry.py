@@ -3,15 +3,22 @@
 from collections.abc import Callable
 
 from schemas.outcomes import Outcome
-from streams.extractors.containers import extract_mail, extract_zip
+from streams.extractors.archives import extract_archive, extract_zip
+from streams.extractors.cards import extract_card
 from streams.extractors.detect import detect
 from streams.extractors.image import extract_image
+from streams.extractors.mail import extract_cms, extract_mail, extract_mbox, extract_pgp, skip_signature
 from streams.extractors.office import extract_docx, extract_ole, extract_pptx, extract_xlsx
+from streams.extractors.outlook import extract_msg, extract_tnef
 from streams.extractors.pdf import extract_pdf
 from streams.extractors.result import Document, ExtractionError
-from streams.extractors.text import extract_html, extract_text
+from streams.extractors.text import extract_html, extract_text, extract_xml
 
 _OOXML = "application/vnd.openxmlformats-officedocument"
+_ARCHIVES = (
+    *("tar", "7z-compressed", "xz", "bzip2", "lz4", "compress", "lzip", "lzma", "archive", "cpio", "xar"),
+    *("iso9660-image", "lzh-compressed"),
+)
 _EXTRACTORS: dict[str, Callable[[Document], None]] = {
     "application/pdf": extract_pdf,
     f"{_OOXML}.wordprocessingml.document": extract_docx,
@@ -21,22 +28,38 @@ _EXTRACTORS: dict[str, Callable[[Document], None]] = {
     "text/html": extract_html,
     "application/xhtml+xml": extract_html,
     "application/json": extract_text,
-    "application/xml": extract_text,
+    "application/xml": extract_xml,
+    "text/xml": extract_xml,
+    "image/svg+xml": extract_xml,
+    "text/calendar": extract_card,
+    "text/vcard": extract_card,
     **dict.fromkeys(
-        (f"image/{kind}" for kind in ("png", "jpeg", "tiff", "bmp", "gif", "webp")), extract_image
+        (f"image/{kind}" for kind in ("png", "jpeg", "tiff", "bmp", "gif", "webp", "heic", "avif", "jp2")),
+        extract_image,
     ),
+    # what holds other documents
+    "message/rfc822": extract_mail,
+    "application/mbox": extract_mbox,
+    "application/vnd.ms-outlook": extract_msg,
+    "application/vnd.ms-tnef": extract_tnef,
+    "application/pkcs7-mime": extract_cms,
+    "application/pgp-encrypted": extract_pgp,
+    "application/pgp-signature": skip_signature,
+    "application/zip": extract_zip,
+    **dict.fromkeys(
+        ("application/gzip", "application/zstd", "application/vnd.rar", "application/vnd.ms-cab-compressed"),
+        extract_archive,
+    ),
+    **dict.fromkeys((f"application/x-{kind}" for kind in _ARCHIVES), extract_archive),
 }
-_CONTAINERS = {"application/zip": extract_zip, "message/rfc822": extract_mail}
 
 
 def extract(document: Document) -> None:
     """Read a document and everything inside it; what is found is emitted, and nothing is raised."""
     document.content_type = detect(document.payload, document.filename, document.declared_content_type)
+    document.read = extract
     with document.opened():
         if not document.payload:
-            return
-        if document.content_type in _CONTAINERS:
-            _CONTAINERS[document.content_type](document, extract)
             return
         extractor = _EXTRACTORS.get(document.content_type)
         if extractor is None and document.content_type.startswith("text/"):

@@ -66,6 +66,7 @@ class Document:
     ocr: bool
     budget: Budget
     emit: Callable[[dict[str, Any]], None]
+    languages: str = "eng"  # of OCR, as tesseract takes them: "eng+deu"
     content_type: str = "application/octet-stream"
     engines: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # pages, author, title, created
@@ -76,6 +77,7 @@ class Document:
     is_container: bool = False
     inline: bool = False  # shown in the body of the mail it came in
     skipped_reason: str | None = None  # set: there is nothing in it that anybody would look for
+    read: Callable[[Document], None] | None = None  # what reads a document inside this one
 
     @property
     def limits(self) -> Limits:
@@ -129,10 +131,27 @@ class Document:
             filename=filename,
             charset=charset,
             ocr=self.ocr,
+            languages=self.languages,
             budget=self.budget,
             emit=self.emit,
             inline=inline,
         )
+
+    def embedded(
+        self, payload: bytes, *, filename: str | None = None, declared_content_type: str | None = None
+    ) -> None:
+        """Read a file inside this document as a child of it. Raises ExtractionError over the caps."""
+        assert self.read is not None
+        self.read(self.child(payload, filename=filename, declared_content_type=declared_content_type))
+
+    def skip(self, reason: str) -> None:
+        """Say that there is nothing here that anybody would look for, and why."""
+        self.skipped_reason = reason
+
+    def unreadable(self, outcome: Outcome, *, filename: str | None = None) -> None:
+        """Name a file inside this document that cannot be taken out. Raises ExtractionError over the caps."""
+        with self.child(b"", filename=filename).opened():
+            raise ExtractionError(outcome)
 
     @contextmanager
     def opened(self) -> Iterator[None]:

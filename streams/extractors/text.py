@@ -1,77 +1,33 @@
-"""Plain text of any kind and any charset, and HTML laid out as a person would read it."""
+"""Plain text, HTML laid out as a person would read it, and what can be read of XML."""
 
-import codecs
 import re
 
-from charset_normalizer import from_bytes
 from inscriptis import get_text
+from lxml import etree
 
 from schemas.outcomes import Outcome
+from streams.extractors.charsets import decode
 from streams.extractors.result import Document, ExtractionError
 
-# Guessing reads everything; this much of a text tells its charset.
-_SAMPLE_BYTES = 64 * 1024
-# From a few accents nobody can tell a charset: guesses go astray (ä in Latin-1 passed for Arabic), and the
-# commonest charset of the West is right more often.
-_GUESSABLE_BYTES = 12
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# These write every letter in seven bits: their bytes are valid UTF-8, and mean something else.
-_SEVEN_BIT = re.compile(r"^(iso2022_\w+|hz|utf_7)$")
-_ESCAPES = ((b"\x1b$)C", "iso2022_kr"), (b"\x1b$B", "iso2022_jp_2"), (b"\x1b$@", "iso2022_jp_2"))
+_HEAD_BYTES = 4096
 _META_CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?\s*([\w-]+)", re.IGNORECASE)
 _HIDDEN = re.compile(r"<(script|style)\b", re.IGNORECASE)
 _HIDDEN_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style")}
 # Deeper trees make every HTML library recurse to death; such a page is stripped of its tags instead.
 _MAX_HTML_BYTES = 20 * 1024 * 1024
-
-
-def decode(payload: bytes, declared: str | None) -> str:
-    """The text of ``payload``: as ``decode_surely`` reads it, else as guessed, else with marks for losses."""
-    sure = decode_surely(payload, declared)
-    if sure is not None:
-        return sure
-    sample = payload[:_SAMPLE_BYTES]
-    if sum(byte > 127 for byte in sample) < _GUESSABLE_BYTES:
-        return payload.decode("cp1252", "replace")
-    guess = from_bytes(sample).best()
-    return payload.decode(guess.encoding if guess is not None else "cp1252", "replace")
-
-
-def decode_surely(payload: bytes, declared: str | None) -> str | None:
-    """The text by its mark, as UTF-8 or as declared; None where the charset must be guessed. Takes time
-    proportional to the size, whatever the bytes are.
-
-    UTF-8 goes before a declared eight-bit charset because hardly any other text happens to be valid UTF-8.
-    """
-    for bom, encoding in _BOMS:
-        if payload.startswith(bom):
-            return payload.decode(encoding, "replace")
-    candidates = ["utf-8"] if b"\x00" not in payload[:_SAMPLE_BYTES] else []
-    escaped = next((encoding for escape, encoding in _ESCAPES if escape in payload[:_SAMPLE_BYTES]), None)
-    if escaped:
-        candidates.insert(0, escaped)
-    codec = _codec(declared)
-    if codec:
-        candidates.insert(0 if _SEVEN_BIT.match(codec) else len(candidates), codec)
-    for candidate in candidates:
-        try:
-            return payload.decode(candidate)
-        except (LookupError, ValueError):  # unknown after all, no charset (rot13), or not what the bytes are
-            continue
-    return None
-
-
-def _codec(declared: str | None) -> str | None:
-    try:
-        return codecs.lookup(declared).name.replace("-", "_") if declared else None
-    except (LookupError, ValueError):
-        return None
+_TITLE = re.compile(r"<title[^<>]{0,200}>([^<]{1,1000})", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{1,10000}>")
+_ATTRIBUTE = re.compile(
+    r"""\b(?:alt|title|placeholder|content|label)\s*=\s*(?:"([^"<>]+)"|'([^'<>]+)')""", re.IGNORECASE
+)
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+# What these attributes of XML hold is written for people.
+_READ_ATTRIBUTES = re.compile(
+    "alt|caption|content|desc|description|href|label|name|placeholder|subject|summary|term|text|title|tooltip|value"
+)
+_MARKUP = re.compile(
+    r"</?(?:p|br|a|b|i|div|span|ul|li|table|img|em|strong|h\d)\b[^<>]{0,500}>", re.IGNORECASE
+)
 
 
 def extract_text(document: Document) -> None:
@@ -80,13 +36,20 @@ def extract_text(document: Document) -> None:
 
 
 def extract_html(document: Document) -> None:
-    """HTML as text, tables and lists laid out; scripts, styles and comments left out."""
+    """HTML as text, tables and lists laid out, and what pictures are called; scripts, styles and comments
+    left out. Raises ExtractionError."""
     if len(document.payload) > _MAX_HTML_BYTES:
         raise ExtractionError(Outcome.LIMIT_EXCEEDED)
-    meta = _META_CHARSET.search(document.payload[:_SAMPLE_BYTES])
+    meta = _META_CHARSET.search(document.payload[:_HEAD_BYTES])
     source = decode(document.payload, document.charset or (meta[1].decode("ascii") if meta else None))
     document.used("inscriptis")
-    document.text(html_to_text(source))
+    text = html_to_text(source)
+    title = _TITLE.search(source)
+    if title and title[1].strip():
+        document.facts["title"] = _unescaped(title[1])
+        if document.facts["title"] not in text:
+            text = f"{document.facts['title']}\n{text}"
+    document.text("\n".join((text, *_attribute_texts(source))))
 
 
 def html_to_text(source: str) -> str:
@@ -124,3 +87,75 @@ def without_tags(source: str) -> str:
                 position = closing.start()
             else:
                 unended.add(name)
+
+
+def _attribute_texts(source: str) -> list[str]:
+    """What pictures and fields of a page are called: each said once."""
+    found = (
+        _unescaped(match[1] or match[2])
+        for tag in _TAG.finditer(source)
+        for match in _ATTRIBUTE.finditer(tag[0])
+    )
+    # A content type or a viewport is for browsers.
+    return list(dict.fromkeys(text for text in found if " " in text and "=" not in text))
+
+
+def _unescaped(text: str) -> str:
+    import html
+
+    return " ".join(html.unescape(text).split())
+
+
+def extract_xml(document: Document) -> None:
+    """The texts of an XML file, SVG and feeds included, and of the attributes that are written for people.
+    No entity is resolved and nothing is loaded. What is no XML after all is read as text."""
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, recover=True, remove_comments=True
+    )
+    try:
+        root = etree.fromstring(_without_mark(document), parser)
+    except (etree.XMLSyntaxError, ValueError):
+        root = None
+    if root is None:
+        extract_text(document)
+        return
+    document.used("lxml")
+    texts: list[str] = []
+    for event, node in etree.iterwalk(root, events=("start", "end")):
+        if event == "end":
+            texts.append(node.tail or "")
+        elif isinstance(node.tag, str):
+            name = etree.QName(node).localname
+            texts += _attributes(node)
+            # A stylesheet inside a drawing is no text.
+            texts.append("" if name in ("style", "script") else node.text or "")
+            if name == "title" and node.text and node.text.strip():
+                document.facts.setdefault("title", node.text.strip())
+        elif isinstance(node, etree._Entity):
+            texts.append("")
+    document.text("\n".join(_readable(text) for text in texts if text.strip()))
+
+
+def _without_mark(document: Document) -> bytes | str:
+    """The bytes, as lxml knows XML's own declaration; text where it says another charset than it has."""
+    try:
+        document.payload.decode("utf-8")
+    except UnicodeDecodeError:
+        if b"encoding=" not in document.payload[:_HEAD_BYTES]:
+            text = decode(document.payload, document.charset)
+            return re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
+    return document.payload.lstrip()
+
+
+def _attributes(node: "etree._Element") -> list[str]:
+    found = []
+    for key, value in node.attrib.items():
+        name = etree.QName(key).localname.lower()
+        if _READ_ATTRIBUTES.fullmatch(name) and _LETTERS.search(value) and not value.startswith("data:"):
+            found.append(value)
+    return found
+
+
+def _readable(text: str) -> str:
+    """Feeds carry HTML as text."""
+    return " ".join((html_to_text(text) if _MARKUP.search(text) else text).split())
