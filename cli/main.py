@@ -21,6 +21,7 @@ COMMANDS = {
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
     "push": ("cli.push", "Take in Gmail's notifications, pushed or pulled."),
     "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
+    "reap": ("cli.reap", "Remove what is old from the ephemeral directory."),
     "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
     "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),

@@ -80,8 +80,12 @@ def index() -> None:
 
 @worker.command(name="all")
 def all_workers() -> None:
-    """Run the source and the three workers as processes of this one, restarting what dies."""
-    commands = {"source": ["source"], **{name: ["worker", name] for name in ("extract", "slow", "index")}}
+    """Run the source, the three workers and the reaper as processes of this one, restarting what dies."""
+    commands = {
+        "source": ["source"],
+        "reap": ["reap", "--every", "10"],
+        **{name: ["worker", name] for name in ("extract", "slow", "index")},
+    }
     children = {name: _start(arguments) for name, arguments in commands.items()}
     stopping = False
 
@@ -154,10 +158,28 @@ def engine(config: Settings) -> Any:
     from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
 
+    limits = EngineConfig(
+        memory_attachment_bytes=config.attachment_memory_bytes,
+        max_attachment_bytes=config.attachment_max_bytes,
+        block_unscanned=config.scan_policy == "closed",
+    )
     return EphemeralAttachmentHandler(
         PoolConfig(config.ephemeral_directory, config.parser_processes),
-        EngineConfig(
-            memory_attachment_bytes=config.attachment_memory_bytes,
-            max_attachment_bytes=config.attachment_max_bytes,
-        ),
+        limits,
+        scanner(config, limits.max_attachment_bytes),
     )
+
+
+def scanner(config: Settings, largest_bytes: int) -> Any:
+    """The malware scanner that the settings describe; None where it is off."""
+    if config.scanner == "clamd":
+        from connectors.clamav import ClamdConfig, ClamdScanner
+
+        return ClamdScanner(
+            ClamdConfig(config.clamd_address, largest_bytes, config.ephemeral_directory, config.clamd_config)
+        )
+    if config.scanner == "http":
+        from connectors.http_scanner import HttpScanner
+
+        return HttpScanner(config.http_scanner_url, config.http_scanner_token.get_secret_value())
+    return None

@@ -110,6 +110,21 @@ class Settings(BaseSettings):
         50 * 1024 * 1024, ge=1, description="Larger attachments are not downloaded; their metadata is found"
     )
     parser_processes: int = Field(2, ge=1, description="Sandboxed parsers that one worker keeps")
+    scanner: Literal["off", "clamd", "http"] = Field(
+        "off", description="Which malware scanner sees attachments before they are read"
+    )
+    scan_policy: Literal["closed", "open"] = Field(
+        "closed", description="What becomes of an attachment without a verdict: not read, or read unscanned"
+    )
+    clamd_address: str = Field(
+        "unix:/run/clamav/clamd.ctl",
+        description="Where clamd listens: unix:/path of its socket, or host:port",
+    )
+    clamd_config: Path | None = Field(
+        None, description="Its clamd.conf: checked at start, also where clamd itself cannot be asked"
+    )
+    http_scanner_url: str = Field("", description="Where a scanner takes bytes by POST; its version by GET")
+    http_scanner_token: SecretStr = Field(SecretStr(""), description="The bearer token for it")
     ephemeral_directory: Path = Field(
         Path("/dev/shm/mailstream"),  # noqa: S108 - memory, not a disk: nothing here survives a restart
         description="Where parsers may write; must be in memory (tmpfs)",

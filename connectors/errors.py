@@ -24,9 +24,17 @@ class ConfigurationError(MailstreamError):
 
 
 class UnavailableError(MailstreamError):
-    """A server of ours (Kafka, Elasticsearch, clamd) does not answer. Stop un-acked; nothing is lost."""
+    """A server of ours (Kafka, Elasticsearch) does not answer. Stop un-acked; nothing is lost."""
 
     transient = True
+
+
+class ScannerUnavailableError(UnavailableError):
+    """The malware scanner does not answer, or not now. Only attachments wait for it, the rest goes on."""
+
+
+class ScannerDroppedError(ScannerUnavailableError):
+    """The scanner hung up on a document: it was ended meanwhile, or the document ended it."""
 
 
 # --- Gmail ---------------------------------------------------------------------------------------------

@@ -22,6 +22,16 @@ gmail_attachments_processed_counter = Counter(
 gmail_attachments_skipped_counter = Counter(
     "gmail_attachments_skipped_counter", "Attachments whose bytes were not read, by reason", ["reason"]
 )
+gmail_attachments_scanned_counter = Counter(
+    "gmail_attachments_scanned_counter",
+    "Attachments that a malware scanner was asked about, by its verdict",
+    ["verdict"],
+)
+ephemeral_oldest_gauge = Gauge(
+    "ephemeral_oldest_seconds", "Age of the oldest file in the ephemeral directory, after the reaper's round"
+)
+ephemeral_bytes_gauge = Gauge("ephemeral_bytes", "Bytes in the ephemeral directory, after the reaper's round")
+ephemeral_reaped_counter = Counter("ephemeral_reaped", "Files and directories that the reaper removed")
 gmail_requests_counter = Counter("gmail_requests", "Requests to the Gmail API, by method", ["method"])
 source_events_counter = Counter("source_events", "Events emitted by the source, by topic", ["topic"])
 dead_letters_counter = Counter("dead_letters", "Events that failed for good, by stage", ["stage"])

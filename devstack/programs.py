@@ -80,8 +80,14 @@ def find_tesseract() -> Path:
     return _on_path("tesseract", "tesseract-ocr", "which reads scans")
 
 
-def _on_path(program: str, package: str, purpose: str) -> Path:
-    found = shutil.which(program)
+def find_clamd() -> Path:
+    """The ``clamd`` on the PATH, or where it is kept for administrators. Raises ``DevstackError``."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    return _on_path("clamd", "clamav-daemon", "which looks for malware", path)
+
+
+def _on_path(program: str, package: str, purpose: str, path: str | None = None) -> Path:
+    found = shutil.which(program, path=path)
     if found is None:
         raise DevstackError(f"{program}, {purpose}, is missing: install the package {package}")
     return Path(found)

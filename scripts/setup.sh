@@ -17,6 +17,7 @@ for language in deu chi_sim; do # the tests read German and Chinese beside Engli
 done
 ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
+PATH="$PATH:/usr/sbin" command -v clamd >/dev/null || missing+=(clamav-daemon)
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing from the system's packages: ${missing[*]}"

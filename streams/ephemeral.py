@@ -36,7 +36,7 @@ from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.extractors.text import without_tags
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
-from streams.scanning import Scanner
+from streams.scanning import Scanner, Scanning
 
 __all__ = [
     "AttachmentResult",
@@ -86,11 +86,15 @@ class EphemeralAttachmentHandler:
     ) -> None:
         self._config = config or EngineConfig()
         self._pool = ParserPool(pool)
-        self._scanner = scanner
+        self._scanning = None
+        if scanner is not None:
+            self._scanning = Scanning(scanner, self._config.scan_seconds, closed=self._config.block_unscanned)
         self._budget = _ByteBudget(self._config.byte_budget)
         self._may_ocr = False
 
     async def __aenter__(self) -> Self:
+        if self._scanning is not None:
+            await self._scanning.start()
         await self._pool.__aenter__()
         return self
 
@@ -122,8 +126,8 @@ class EphemeralAttachmentHandler:
         ``payload`` is the whole, or blocks of it as they arrive; ``content_type`` may carry a charset;
         ``inline`` is shown in the text of its mail. Without ``ocr`` whatever needs it ends as ``pending``.
         Failures of the document are outcomes. Raises what the blocks' source raises, UnavailableError where
-        no parser can be started or no scanner answers, and ConfigurationError where OCR is asked for and
-        tesseract is missing.
+        no parser can be started, ScannerUnavailableError where no scanner answers, and ConfigurationError
+        where OCR is asked for and tesseract is missing, or where the scanner is not to be believed.
         """
         if ocr:
             self._require_tesseract()
@@ -152,6 +156,11 @@ class EphemeralAttachmentHandler:
                         Outcome.BLOCKED, about, scan, verdict.signature, skipped_reason=scan.value
                     )
                 return await self._run(self._job(about, ocr), held, Assembly(about, verdict))
+
+    async def require_scanner(self) -> None:
+        """Raises ScannerUnavailableError where an attachment could not be read without a verdict now."""
+        if self._scanning is not None:
+            await self._scanning.require()
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
         """The text of a mail's own body, in a parser where reading it takes more than decoding. A body that
@@ -209,14 +218,10 @@ class EphemeralAttachmentHandler:
         )
 
     async def _scan(self, held: _Held) -> ScanVerdict:
-        if self._scanner is None:
+        if self._scanning is None:
             return ScanVerdict(Scan.OFF)
-        try:
-            async with asyncio.timeout(self._config.scan_seconds):
-                with held.view() as view:
-                    return await self._scanner.scan(view)
-        except TimeoutError:
-            return ScanVerdict(Scan.UNSCANNED)
+        with held.view() as view:
+            return await self._scanning.verdict(view, held.sha256)
 
     async def _run(self, job: Job, held: _Held, assembly: Assembly) -> AttachmentResult:
         """Collect a parser's records into results; what it did not come to say is said for it."""

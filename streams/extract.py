@@ -15,6 +15,7 @@ from connectors.errors import (
     ConfigurationError,
     MailstreamError,
     NotFoundError,
+    ScannerUnavailableError,
     UnavailableError,
     UndecodableEventError,
 )
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 LIVE_IN_FLIGHT, BACKGROUND_IN_FLIGHT = 4, 8
 # How long Google's "not now" is taken to mean when it names no time.
 THROTTLED_MILLISECONDS = 15_000
+# What waits for the malware scanner asks Gmail for nothing before the scanner answers.
+SCANNER_MILLISECONDS = 30_000
 # A mailbox whose credentials fail is looked at by a person; its events wait meanwhile.
 PARKED_MILLISECONDS = 600_000
 
@@ -127,6 +130,10 @@ class Extract:
                     raise WorkerKilledError(f"{deaths} processes died on this event")
                 await self._work(mailbox, work, background)
                 self._dead_letters.succeeded()
+            except ScannerUnavailableError as error:
+                log.warning("message %s of mailbox %s waits: %s", work.message_id, work.mailbox_id, error)
+                waiting = work.model_copy(update={"reason": "unavailable"})
+                await self._documents.defer(waiting, SCANNER_MILLISECONDS)
             except UnavailableError:
                 raise  # a server of ours is down: stop here, un-acked
             except NotFoundError:
@@ -159,6 +166,8 @@ class Extract:
             # Waiting here would only keep what is behind it from its turn.
             await self._documents.defer(work, int(client.paused_seconds * 1000))
             return
+        if work.reason == "unavailable":
+            await self._extractor.require_scanner()
         message = await patiently(
             lambda: client.message(work.message_id, raw=work.fetch == "raw", background=background)
         )

@@ -84,6 +84,10 @@ class MessageExtractor:
         for leaf in leaves:
             await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
 
+    async def require_scanner(self) -> None:
+        """Raises ScannerUnavailableError where attachments could not be read now."""
+        await self._engine.require_scanner()
+
     async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
         """Send the content of one attachment and of all that it holds, OCR included."""
         inline = inline_paths(fetched.message.root)

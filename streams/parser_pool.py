@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from connectors.errors import MailstreamError
 from streams.extractors.limits import MEBIBYTE, Limits
+from streams.reaper import sweep
 from streams.sandbox import PROTECTIONS
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ _LENGTH = struct.Struct("!I")
 MAX_RECORD_BYTES = 128 * MEBIBYTE
 # Importing every parser takes seconds, on a busy machine many.
 START_SECONDS = 120.0
-SWEPT_AFTER_SECONDS = 30.0
 PROGRAM = ("-m", "streams.parser_process")
 # All that a parser sees of the worker's environment: credentials stand there too.
 _ENVIRONMENT = {
@@ -261,21 +261,3 @@ async def _exactly(connection: socket.socket, size: int) -> bytes:
             raise EOFError
         data += block
     return bytes(data)
-
-
-def sweep(directory: Path, older_than_seconds: float = SWEPT_AFTER_SECONDS) -> int:
-    """Make the directory ours alone, and remove what a dead process left in it; returns how much that was."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(0o700)
-    removed = 0
-    deadline = time.time() - older_than_seconds
-    for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_mtime >= deadline:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-            removed += 1
-    return removed

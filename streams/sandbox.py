@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from streams.reaper import live_in
+
 PROTECTIONS = (
     "process group",
     "rlimits",
@@ -67,13 +69,16 @@ def run_confined(directory: Path, caps: Caps, work: Callable[[list[str]], None])
         active += ["own processes", "no network"]
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    alive = live_in(directory)
     parser = os.fork()
     if parser == 0:
+        os.close(alive)  # no way out of its own files
         try:
             work(_confine(directory, caps, active, namespaces))
         finally:
             os._exit(0)
-    os.closerange(3, MAX_OPEN_FILES)
+    os.closerange(3, alive)
+    os.closerange(alive + 1, MAX_OPEN_FILES)
     _outlive(parser)
     os._exit(0)
 

@@ -125,6 +125,9 @@ class Assembly:
             # Finished pages are kept: they are text, though not all of it.
             outcome, truncated = (Outcome.TEXT, True) if segments else (self._interruption, False)
         root = None if path else self._root
+        scan = self._verdict.scan
+        if scan is Scan.CLEAN and outcome is Outcome.ENCRYPTED:
+            scan = Scan.UNSCANNED  # what we could not open, the scanner has not looked through either
         return AttachmentResult(
             outcome=outcome,
             metadata=Metadata(
@@ -144,7 +147,7 @@ class Assembly:
                 inline=root.inline if root else bool(opened["inline"]),
                 raw_filename=root.raw_filename if root else raw_name(opened["filename"]),
             ),
-            scan=self._verdict.scan,
+            scan=scan,
             signature=self._verdict.signature if root else None,
             segments=segments,
             skipped_reason=found.get("skipped_reason"),

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from schemas.outcomes import Outcome
 from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmentHandler, safe_name
 from streams.extractors.limits import MEBIBYTE, Limits
-from streams.parser_pool import PoolConfig, sweep
+from streams.parser_pool import PoolConfig
 from tests.processes import descendants, program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -465,13 +465,3 @@ async def test_no_parser_outlives_its_worker(directory: Path) -> None:
 
 def _alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
-async def test_the_sweep_takes_what_is_old_and_closes_the_door(tmp_path: Path) -> None:
-    old, new = tmp_path / "tess_old", tmp_path / "tess_new"
-    for path in (old, new):
-        path.write_bytes(b"pixels")
-    os.utime(old, (time.time() - 60,) * 2)
-    assert sweep(tmp_path) == 1
-    assert (old.exists(), new.exists()) == (False, True)
-    assert tmp_path.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,141 @@
+"""clamd, over INSTREAM: bytes go to it in blocks, a verdict comes back.
+
+ClamAV's own settings call clean what they have not looked through: what is beyond a limit, and what is
+encrypted. Set to alert instead (``connectors/clamav_check.py`` makes sure), it names such content by
+heuristics of its own, which are no infection: nobody has looked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.clamav_check import check_answers, check_configuration
+from connectors.errors import ConfigurationError, ScannerDroppedError, ScannerUnavailableError
+from schemas.outcomes import Scan, ScanVerdict
+
+BLOCK_BYTES = 256 * 1024
+ANSWER_SECONDS = 5.0  # for a question that takes no scan
+_LENGTH = struct.Struct("!I")
+_NOT_LOOKED_THROUGH = ("Heuristics.Limits.Exceeded", "Heuristics.Encrypted")
+_TOO_LONG = "INSTREAM size limit exceeded"
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ClamdConfig:
+    """Where clamd is, and what it must be able to take. ``temporary_directory``: where its files must lie."""
+
+    address: str
+    largest_bytes: int
+    temporary_directory: Path
+    configuration_file: Path | None = None
+
+
+class ClamdScanner:
+    """A scanner. Each scan has a connection of its own: what one costs, the next one does not feel."""
+
+    def __init__(self, config: ClamdConfig) -> None:
+        self._config = config
+        self._path, self._host, self._port = _address(config.address)
+
+    async def check(self) -> None:
+        """See ``streams.scanning.Scanner``: also where clamd keeps bytes in a place where they must not lie.
+        The error names the line of clamd.conf to set."""
+        config = self._config
+        if config.configuration_file is not None:
+            check_configuration(config.configuration_file, config.largest_bytes, config.temporary_directory)
+        here = config.temporary_directory if self._path is not None else None
+        await check_answers(self._stream, config.largest_bytes, here)
+
+    async def version(self) -> str:
+        """Engine and signature database, ``ClamAV 1.4.3/27500``. Raises ScannerUnavailableError."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._connected() as (reader, writer):
+                writer.write(b"zVERSION\0")
+                answer = await _answer(reader)
+        except TimeoutError as error:
+            raise ScannerUnavailableError(f"clamd does not answer at {self._config.address}") from error
+        # The database's date adds nothing to its number.
+        return "/".join(answer.split("/")[:2])
+
+    async def scan(self, payload: memoryview) -> ScanVerdict:
+        """See ``streams.scanning.Scanner``."""
+        with contextlib.closing(_blocks(payload)) as blocks:
+            return _verdict(await self._stream(blocks))
+
+    async def _stream(self, blocks: Iterable[bytes | memoryview]) -> str:
+        """What clamd says to a stream. Raises ScannerDroppedError where it hangs up instead."""
+        async with self._connected() as (reader, writer):
+            with contextlib.suppress(OSError):
+                # Who hangs up while we send may have said why: its answer is read all the same.
+                writer.write(b"zINSTREAM\0")
+                for block in blocks:
+                    writer.write(_LENGTH.pack(len(block)))
+                    writer.write(block)
+                    await writer.drain()
+                writer.write(_LENGTH.pack(0))
+                await writer.drain()
+            return await _answer(reader)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        try:
+            if self._path is not None:
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=_MAX_ANSWER_BYTES)
+            else:
+                reader, writer = await asyncio.open_connection(
+                    self._host, self._port, limit=_MAX_ANSWER_BYTES
+                )
+        except OSError as error:
+            raise ScannerUnavailableError(
+                f"clamd does not answer at {self._config.address}: {error.strerror or error}"
+            ) from error
+        try:
+            yield reader, writer
+        finally:
+            # Nothing is waited for: what was not sent yet belongs to a payload that is gone afterwards.
+            writer.transport.abort()
+
+
+def _address(address: str) -> tuple[str | None, str | None, int | None]:
+    """``unix:/path`` or ``host:port``. Raises ConfigurationError."""
+    if address.startswith("unix:"):
+        return address.removeprefix("unix:"), None, None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigurationError(f"CLAMD_ADDRESS is unix:/path/of/its/socket or host:port, not {address}")
+    return None, host.strip("[]"), int(port)
+
+
+def _blocks(payload: memoryview) -> Generator[memoryview, None, None]:
+    """Blocks that are let go of however this ends: an error's traceback must not keep the payload."""
+    for start in range(0, len(payload), BLOCK_BYTES):
+        with payload[start : start + BLOCK_BYTES] as block:
+            yield block
+
+
+async def _answer(reader: asyncio.StreamReader) -> str:
+    try:
+        answer = await reader.readuntil(b"\0")
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise ScannerDroppedError("clamd hung up before its verdict") from error
+    return answer[:-1].decode("utf-8", "replace").strip()
+
+
+def _verdict(answer: str) -> ScanVerdict:
+    """What clamd's words mean: only ``OK`` is clean. Raises ScannerUnavailableError where the trouble is its
+    own (a full directory) and not the document's."""
+    if answer == "stream: OK":
+        return ScanVerdict(Scan.CLEAN)
+    if answer.startswith("stream: ") and answer.endswith(" FOUND"):
+        signature = answer.removeprefix("stream: ").removesuffix(" FOUND")
+        unseen = signature.startswith(_NOT_LOOKED_THROUGH)
+        return ScanVerdict(Scan.UNSCANNED if unseen else Scan.INFECTED, signature)
+    if answer.startswith(("stream: ", _TOO_LONG)):
+        return ScanVerdict(Scan.UNSCANNED)
+    raise ScannerUnavailableError(f"clamd does not scan: {answer[:200]}")
