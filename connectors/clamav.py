@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import AsyncIterator, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from connectors.clamav_check import check_answers, check_configuration
 from connectors.errors import ConfigurationError, ScannerDroppedError, ScannerUnavailableError
@@ -55,9 +57,9 @@ class ClamdScanner:
     async def version(self) -> str:
         """Engine and signature database, ``ClamAV 1.4.3/27500``. Raises ScannerUnavailableError."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._connected() as (reader, writer):
-                writer.write(b"zVERSION\0")
-                answer = await _answer(reader)
+            async with asyncio.timeout(ANSWER_SECONDS), self._connected() as connection:
+                await _send(connection, b"zVERSION\0")
+                answer = await _answer(connection)
         except TimeoutError as error:
             raise ScannerUnavailableError(f"clamd does not answer at {self._config.address}") from error
         # The database's date adds nothing to its number.
@@ -70,36 +72,41 @@ class ClamdScanner:
 
     async def _stream(self, blocks: Iterable[bytes | memoryview]) -> str:
         """What clamd says to a stream. Raises ScannerDroppedError where it hangs up instead."""
-        async with self._connected() as (reader, writer):
-            with contextlib.suppress(OSError):
-                # Who hangs up while we send may have said why: its answer is read all the same.
-                writer.write(b"zINSTREAM\0")
-                for block in blocks:
-                    writer.write(_LENGTH.pack(len(block)))
-                    writer.write(block)
-                    await writer.drain()
-                writer.write(_LENGTH.pack(0))
-                await writer.drain()
-            return await _answer(reader)
+        async with self._connected() as connection:
+            sent = await _send(connection, b"zINSTREAM\0")
+            for block in blocks:
+                # Who hangs up while we send may have said why: the answer is read all the same.
+                sent = sent and await _send(connection, _LENGTH.pack(len(block)), block)
+                if not sent:
+                    break
+            if sent:
+                await _send(connection, _LENGTH.pack(0))
+            return await _answer(connection)
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async def _connected(self) -> AsyncIterator[socket.socket]:
+        """A socket and no stream: asyncio's streams forget what they were told when they cannot send."""
+        loop = asyncio.get_running_loop()
+        connection: socket.socket | None = None
         try:
             if self._path is not None:
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=_MAX_ANSWER_BYTES)
+                address: Any = self._path
+                connection = socket.socket(socket.AF_UNIX)
             else:
-                reader, writer = await asyncio.open_connection(
-                    self._host, self._port, limit=_MAX_ANSWER_BYTES
+                [(family, _, _, _, address), *_] = await loop.getaddrinfo(
+                    self._host, self._port, type=socket.SOCK_STREAM
                 )
+                connection = socket.socket(family)
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
         except OSError as error:
+            if connection is not None:
+                connection.close()
             raise ScannerUnavailableError(
                 f"clamd does not answer at {self._config.address}: {error.strerror or error}"
             ) from error
-        try:
-            yield reader, writer
-        finally:
-            # Nothing is waited for: what was not sent yet belongs to a payload that is gone afterwards.
-            writer.transport.abort()
+        with connection:
+            yield connection
 
 
 def _address(address: str) -> tuple[str | None, str | None, int | None]:
@@ -119,11 +126,33 @@ def _blocks(payload: memoryview) -> Generator[memoryview, None, None]:
             yield block
 
 
-async def _answer(reader: asyncio.StreamReader) -> str:
+async def _send(connection: socket.socket, *blocks: bytes | memoryview) -> bool:
+    """Send; returns whether somebody still takes it."""
+    loop = asyncio.get_running_loop()
     try:
-        answer = await reader.readuntil(b"\0")
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise ScannerDroppedError("clamd hung up before its verdict") from error
+        for block in blocks:
+            await loop.sock_sendall(connection, block)
+    except OSError:
+        return False
+    return True
+
+
+async def _answer(connection: socket.socket) -> str:
+    loop = asyncio.get_running_loop()
+    answer, resets = b"", 0
+    while not answer.endswith(b"\0") and len(answer) < _MAX_ANSWER_BYTES:
+        try:
+            block = await loop.sock_recv(connection, _MAX_ANSWER_BYTES)
+        except OSError as error:
+            resets += 1
+            if resets > 1:
+                raise ScannerDroppedError("clamd hung up before its verdict") from error
+            continue  # told once that the other side is gone, the socket gives what it had said before
+        if not block:
+            break
+        answer += block
+    if not answer.endswith(b"\0"):
+        raise ScannerDroppedError("clamd hung up before its verdict")
     return answer[:-1].decode("utf-8", "replace").strip()
 
 

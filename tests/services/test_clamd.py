@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import tempfile
 import time
 import zipfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors import clamav
 from connectors.clamav import BLOCK_BYTES, ClamdConfig, ClamdScanner
 from connectors.clamav_check import EICAR
 from connectors.errors import ConfigurationError, ScannerUnavailableError
@@ -39,7 +41,7 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def clamd(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+def server(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     server = clamd_server(tmp_path_factory.mktemp("clamd"), directory, SIGNATURES)
     server.start()
     server.wait_until_ready()
@@ -48,11 +50,11 @@ def clamd(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def running(clamd: LocalServer) -> LocalServer:
+def running(server: LocalServer) -> LocalServer:
     """clamd, whatever the test before did to it."""
-    clamd.start()
-    clamd.wait_until_ready()
-    return clamd
+    server.start()
+    server.wait_until_ready()
+    return server
 
 
 def scanner(server: LocalServer, directory: Path, **changes: object) -> ClamdScanner:
@@ -176,17 +178,18 @@ class _Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.arrived, self.go_on = asyncio.Event(), asyncio.Event()
-        drain, sent = asyncio.StreamWriter.drain, 0
+        send, sent = clamav._send, 0
 
-        async def slowly(writer: asyncio.StreamWriter) -> None:
+        async def slowly(connection: socket.socket, *blocks: bytes | memoryview) -> bool:
             nonlocal sent
-            await drain(writer)
+            taken = await send(connection, *blocks)
             sent += 1
             if sent == 15 * MEBIBYTE // BLOCK_BYTES:
                 self.arrived.set()
                 await self.go_on.wait()
+            return taken
 
-        monkeypatch.setattr(asyncio.StreamWriter, "drain", slowly)
+        monkeypatch.setattr(clamav, "_send", slowly)
 
 
 async def test_clamd_killed_with_a_stream_in_flight(

@@ -12,6 +12,7 @@ from connectors.errors import (
     GmailError,
     NotFoundError,
     RateLimitedError,
+    ScannerUnavailableError,
     UnavailableError,
 )
 from connectors.gmail.message import MailMessage
@@ -118,6 +119,11 @@ class Engine:
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
         self.memory_attachment_bytes = 10 * 1024 * 1024
+        self.scanner_away = False
+
+    async def require_scanner(self) -> None:
+        if self.scanner_away:
+            raise ScannerUnavailableError("clamd does not answer")
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
         return body.decode()
@@ -125,6 +131,7 @@ class Engine:
     async def process_attachment(
         self, payload: Any, content_type: str, *, filename: str | None, ocr: bool, **_: Any
     ) -> AttachmentResult:
+        await self.require_scanner()
         data = payload if isinstance(payload, bytes) else b"".join([block async for block in payload])
         self.payloads.append(data)
         outcome = Outcome.PENDING if b"scan" in data and not ocr else Outcome.TEXT
@@ -329,6 +336,28 @@ async def test_a_broken_broker_stops_the_worker(extract: Extract, broker: Broker
     broker.down = True
     with pytest.raises(UnavailableError):
         await extract.handle_change(_change())
+
+
+async def test_a_scanner_that_is_away_holds_up_attachments_only(
+    extract: Extract, broker: Broker, client: Client, engine: Engine
+) -> None:
+    client.answer = lambda: _message(_pdf())
+    engine.scanner_away = True
+    await extract.handle_change(_change())
+    [_, message] = broker.registers()
+    assert isinstance(message, ContentRegister) and message.message is not None
+    [work] = broker.deferred()
+    assert work.reason == "unavailable"
+    assert work.not_before > now_milliseconds() + 20_000
+    fetched = len(client.fetched)
+    await extract.handle_deferred(_work(reason="unavailable"))
+    assert len(client.fetched) == fetched, "Gmail is asked for nothing before the scanner answers"
+    assert len(broker.deferred()) == 2
+    engine.scanner_away = False
+    await extract.handle_deferred(_work(reason="unavailable"))
+    part = broker.registers()[-1]
+    assert isinstance(part, ContentRegister) and part.attachment is not None
+    assert broker.dead_letters() == []
 
 
 async def test_too_many_dead_letters_in_a_row_stop_the_worker(
