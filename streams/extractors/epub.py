@@ -7,9 +7,10 @@ from urllib.parse import unquote
 
 from schemas.outcomes import Outcome
 from streams.extractors import xml
+from streams.extractors.charsets import decode
 from streams.extractors.package import Package
 from streams.extractors.result import Document, ExtractionError
-from streams.extractors.text import decode, html_to_text
+from streams.extractors.text import html_to_text
 
 _PAGES = (".xhtml", ".html", ".htm", ".xml")
 _FACTS = {"title": "title", "creator": "author", "date": "created"}
