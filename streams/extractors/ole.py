@@ -18,13 +18,20 @@ from streams.extractors.word_binary import extract_word
 
 # Excel encrypts with this where a workbook is protected without a password: anybody may read it.
 _DEFAULT_PASSWORD = "VelvetSweatshop"  # noqa: S105
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 # What servers of embedded objects call the stream that holds a whole file.
 _WHOLE_FILES = ("Package", "CONTENTS", "Contents", "EmbeddedOdf", "PDF", "package_stream")
 
 
 def extract_ole(document: Document) -> None:
     """Emit what the container holds, and children for what is embedded. Raises ExtractionError."""
-    streams = ole_file.read(document)
+    try:
+        streams = ole_file.read(document)
+    except ExtractionError as error:
+        # A damaged one that was encrypted was never ours to read.
+        raise (
+            ExtractionError(Outcome.ENCRYPTED) if _ENCRYPTED_PACKAGE in document.payload else error
+        ) from error
     _facts(document)
     if ("EncryptedPackage",) in streams:
         _decrypt(document)
