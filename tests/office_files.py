@@ -44,7 +44,7 @@ def with_part(payload: bytes, main: str, relation: str, target: str, data: str |
     """A package with one more part, which ``main`` refers to; a URL as ``target`` stands for itself."""
     parts = unzipped(payload)
     folder, _, base = main.rpartition("/")
-    name = f"{folder}/_rels/{base}.rels"
+    name = f"{folder}/_rels/{base}.rels" if folder else f"_rels/{base}.rels"
     empty = f'{_HEAD}<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"/>'
     relations = parts.get(name, empty)
     relations = relations.decode() if isinstance(relations, bytes) else relations
@@ -185,6 +185,43 @@ def xls(text: str, number: float, number_format: str) -> bytes:
     sheet.write(1, 0, xlwt.Formula('HYPERLINK("https://piles.example/7";"the log")'))
     sheet.set_header_str(b"&Lheader of piles")
     return saved(book)
+
+
+def bare_xls(text: str) -> bytes:
+    """The stream of a workbook without the container around it."""
+    book = xlwt.Workbook()
+    book.add_sheet("Piles").write(0, 0, text)
+    return bytes(book.get_biff_data())
+
+
+def xlsb(text: str, number: float) -> bytes:
+    def record(kind: int, body: bytes) -> bytes:
+        head = bytes([kind]) if kind < 0x80 else bytes([kind & 0x7F | 0x80, kind >> 7])
+        return head + bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) + body
+
+    def counted(text: str) -> bytes:
+        return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+    types = '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>'
+    formats = record(44, struct.pack("<H", 200) + counted("0.0%"))
+    formats += record(617, b"\1\0\0\0") + record(47, struct.pack("<HH12x", 0, 200)) + record(618, b"")
+    cells = record(0, bytes(17)) + record(7, struct.pack("<III", 0, 0, 0))
+    cells += record(5, struct.pack("<IId", 1, 0, number))
+    package = zipped({"[Content_Types].xml": types})
+    book = record(156, struct.pack("<II", 0, 1) + counted("new") + counted("Piles"))
+    package = with_part(package, "", "officeDocument", "xl/workbook.bin", book)
+    package = with_part(package, "xl/workbook.bin", "worksheet", "xl/worksheets/sheet1.bin", cells)
+    strings = {"xl/sharedStrings.bin": record(19, b"\0" + counted(text)), "xl/styles.bin": formats}
+    return zipped({**unzipped(package), **strings})
+
+
+def emf(text: str) -> bytes:
+    def record(kind: int, body: bytes) -> bytes:
+        return struct.pack("<II", kind, len(body) + 8) + body
+
+    header = record(1, bytes(32) + b" EMF" + bytes(64))
+    written = struct.pack("<II", len(text), 76).rjust(44, b"\0").ljust(68, b"\0") + text.encode("utf-16-le")
+    return header + record(84, written) + record(14, bytes(12))
 
 
 def opendocument(kind: str, body: str, extra: dict[str, str | bytes] | None = None) -> bytes:

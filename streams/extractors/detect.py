@@ -26,6 +26,8 @@ _HEAD_BYTES = 4096
 _PDF_WITHIN_BYTES = 1024
 _OCTET_STREAM = "application/octet-stream"
 _EPUB = "application/epub+zip"
+# The second are OpenOffice 1's, before the standard.
+_OPEN_DOCUMENTS = ("application/vnd.oasis.", "application/vnd.sun.xml.")
 _PACKAGE = "application/vnd.openxmlformats-package"
 # Root elements of office files that are one XML document.
 _FLAT_OFFICE = (
@@ -109,6 +111,8 @@ def _by_magic(payload: bytes, head: bytes) -> str | None:
     for start, content_type in magic.MAGIC:
         if head.startswith(start):
             return "application/vnd.ms-outlook" if _is_msg(payload, content_type) else content_type
+    if head[40:44] == b" EMF":
+        return "image/emf"
     if head[:4] == b"RIFF":
         return magic.RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
@@ -156,7 +160,7 @@ def _zip_type(payload: bytes) -> str:
             if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
                 claimed = media_type(archive.read("mimetype").decode("ascii", "replace"))
                 # A zip is no text and no image, whatever it says: only formats that are zips are believed.
-                if claimed and (claimed == _EPUB or claimed.startswith("application/vnd.oasis.")):
+                if claimed and (claimed == _EPUB or claimed.startswith(_OPEN_DOCUMENTS)):
                     return claimed
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error):
         # A zip without its end: the first entries tell what it was.

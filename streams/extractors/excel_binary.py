@@ -22,8 +22,9 @@ _FORMULA, _STRING, _BOOLERR, _TXO, _HLINK, _SERIES_TEXT, _NOTE = (
     0x100D,
     0x1C,
 )
+_EXCEL_2 = (0x02, 0x03, 0x04)  # an integer, a number, a text
 _FORMULAS = (0x06, 0x206, 0x406)
-_ERRORS = {
+ERRORS = {
     0x00: "#NULL!",
     0x07: "#DIV/0!",
     0x0F: "#VALUE!",
@@ -175,24 +176,32 @@ class _Workbook:
             self._cell(sheet, row, self._strings[number])
         elif kind in (_LABEL, _RSTRING):
             self._cell(sheet, struct.unpack_from("<H", body)[0], self._long(body[6:], parts))
-        elif kind in (_NUMBER, 0x03):
+        elif kind == _NUMBER:
             row, _, style, value = struct.unpack_from("<HHHd", body)
             self._cell(sheet, row, self._shown(value, style))
+        elif kind in _EXCEL_2:
+            row = struct.unpack_from("<H", body)[0]
+            if kind == _EXCEL_2[2]:
+                self._cell(sheet, row, body[8 : 8 + body[7]].decode(self._codec, "replace"))
+            else:
+                self._cell(
+                    sheet, row, plain(struct.unpack_from("<H" if kind == _EXCEL_2[0] else "<d", body, 7)[0])
+                )
         elif kind == _RK:
             row, _, style, value = struct.unpack_from("<HHHI", body)
-            self._cell(sheet, row, self._shown(_rk(value), style))
+            self._cell(sheet, row, self._shown(rk_number(value), style))
         elif kind == _MULRK:
             row = struct.unpack_from("<H", body)[0]
             for at in range(4, len(body) - 2 - 5, 6):
                 style, value = struct.unpack_from("<HI", body, at)
-                self._cell(sheet, row, self._shown(_rk(value), style))
+                self._cell(sheet, row, self._shown(rk_number(value), style))
         elif kind in _FORMULAS:
             self._formula(body, sheet)
         elif kind in (_STRING, 0x07):
             self._cell(sheet, self._formula_row, self._long(body, parts))
         elif kind == _BOOLERR:
             row, _, _, value, is_error = struct.unpack_from("<HHHBB", body)
-            self._cell(sheet, row, _ERRORS.get(value, "") if is_error else ("FALSE", "TRUE")[value & 1])
+            self._cell(sheet, row, ERRORS.get(value, "") if is_error else ("FALSE", "TRUE")[value & 1])
         elif kind in (_HEADER, _FOOTER) and body:
             text = self._long(body) if self._biff_8 else self._short(body)
             self._say(sheet, _HEADER_CODES.sub(" ", text))
@@ -219,7 +228,7 @@ class _Workbook:
         elif body[6] == 1:
             self._cell(sheet, row, ("FALSE", "TRUE")[body[8] & 1])
         elif body[6] == 2:
-            self._cell(sheet, row, _ERRORS.get(body[8], ""))
+            self._cell(sheet, row, ERRORS.get(body[8], ""))
 
     def _shown(self, value: float, style: int) -> str:
         code = self._codes.get(self._styles[style]) if style < len(self._styles) else None
@@ -241,6 +250,11 @@ class _Workbook:
             count = struct.unpack_from("<H", raw)[0]
             return raw[2 : 2 + count].decode(self._codec, "replace")
         return _Strings([raw, *(parts or [raw])[1:]]).string()
+
+
+def extract_bare_excel(document: Document) -> None:
+    """The same of a file that is no container, as those of Excel 2 to 4 are. Raises ExtractionError."""
+    extract_excel(document, document.payload)
 
 
 def extract_excel(document: Document, data: bytes) -> None:
@@ -267,7 +281,8 @@ def _records(data: bytes) -> Iterator[tuple[int, list[bytes], int]]:
         yield held
 
 
-def _rk(value: int) -> float:
+def rk_number(value: int) -> float:
+    """A number in the short form of both binary formats."""
     if value & 2:
         number: float = struct.unpack("<i", struct.pack("<I", value))[0] >> 2
     else:

@@ -17,6 +17,7 @@ from streams.extractors.partition import partition
 from streams.extractors.pictures import worth_reading
 from streams.extractors.result import Document, ExtractionError
 from streams.extractors.said import Said
+from streams.extractors.sheets_binary import emit_binary_sheets
 from streams.extractors.xml import local_name
 
 # unstructured takes 1.1 s a MB of a document's XML and 1.7 s of a sheet's, our pass a tenth of that: it reads
@@ -94,6 +95,8 @@ def extract_ooxml(document: Document) -> None:
             for text in partition(document, kind):
                 said.add(text)
                 partitioned = True
+    if kind == "sheets" and package.has("xl/workbook.bin"):
+        emit_binary_sheets(document, package)
     book = sheets.Book.open(package) if kind == "sheets" else None
     parts = _map(package, book.sheets if book else {})
     for name, place in parts.places.items():

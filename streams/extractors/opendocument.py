@@ -125,6 +125,8 @@ def _lines(root: Any) -> Iterator[tuple[tuple[int | None, str | None], str]]:
                 counted += 1
                 title = xml.attribute(element, "name") or str(counted)
                 sheet = f"sheet {title}" if name == "table" else f"slide {counted}"
+                if name == "table":
+                    yield (counted, sheet), title
             if name in _LABELED:
                 labels.append(_LABELED[name])
             if name == "table-row" and sheet.startswith("sheet"):

@@ -5,10 +5,13 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from streams.decoration import seen_decoration
+from streams.extractors import metafile
 
 
 def worth_reading(payload: bytes) -> bool:
-    """Whether this is an image, and no logo."""
+    """Whether this is an image, and no logo; of a metafile, whether it writes anything."""
+    if next(metafile.texts(payload), None) is not None:
+        return True
     try:
         with Image.open(io.BytesIO(payload)) as image:
             return seen_decoration(*image.size, inline=True) is None

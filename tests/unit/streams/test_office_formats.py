@@ -272,6 +272,26 @@ CASES: dict[str, tuple[Callable[[], bytes], str, tuple[int | None, str | None], 
     "xls": (lambda: made.xls(S, 1, "0"), S, (1, "sheet Bohrpfähle"), ()),
     "xls percent": (lambda: made.xls(S, 0.125, "0.0%"), "12.5%", (1, "sheet Bohrpfähle"), ()),
     "xls header": (lambda: made.xls(S, 1, "0"), "header of piles", (1, "sheet Bohrpfähle"), ()),
+    "xls without a container": (lambda: made.bare_xls(S), S, (1, "sheet Piles"), ()),
+    "xlsb": (lambda: made.xlsb(S, 0.125), S, (1, "sheet Piles"), ()),
+    "xlsb percent": (lambda: made.xlsb(S, 0.125), "12.5%", (1, "sheet Piles"), ()),
+    "emf in a docx": (
+        lambda: made.with_part(made.word(), DOCX, "image", "word/media/image1.emf", made.emf(S)),
+        S,
+        (None, None),
+        (1,),
+    ),
+    "sxw": (
+        lambda: made.zipped(
+            {
+                "mimetype": "application/vnd.sun.xml.writer",
+                "content.xml": made.flat_opendocument("text", f"<text:p>{S}</text:p>"),
+            }
+        ),
+        S,
+        (None, None),
+        (),
+    ),
     "rtf": (lambda: rb"{\rtf1\ansi " + S.encode() + b"}", S, (None, None), ()),
     "rtf unicode": (lambda: rb"{\rtf1\ansi\uc1 Stra\u223?e}", "Straße", (None, None), ()),
     "rtf in the font's code page": (lambda: RTF_1251, "причал", (None, None), ()),
