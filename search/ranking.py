@@ -74,14 +74,17 @@ class Ranked:
     messages: dict[str, Candidate] = field(default_factory=dict)  # by message key; the first is shown
 
 
-def rank(lists: Sequence[Sequence[Candidate]], now: datetime | None) -> list[Ranked]:
+def rank(
+    lists: Sequence[Sequence[Candidate]], now: datetime | None, weights: Sequence[float] = (1.0, 1.0)
+) -> list[Ranked]:
     """The messages of the lists, the best first. ``now`` None: their dates play no part."""
     ranked: dict[tuple[str, str], Ranked] = {}
-    for candidates in lists:
+    whole = sum(weights[: len(lists)])
+    for candidates, weight in zip(lists, weights, strict=False):
         scores = _scaled(candidates)
         best: dict[tuple[str, str], float] = {}
         for candidate, scaled in zip(candidates, scores, strict=True):
-            weighed = scaled * (ATTACHMENT_WEIGHT if candidate.is_attachment else 1.0) / len(lists)
+            weighed = scaled * weight / whole * (ATTACHMENT_WEIGHT if candidate.is_attachment else 1.0)
             entry = ranked.setdefault(candidate.group, Ranked())
             entry.messages.setdefault(candidate.message_key, candidate)
             entry.documents[candidate.document_id] = entry.documents.get(candidate.document_id, 0.0) + weighed

@@ -31,6 +31,9 @@ CANDIDATES = 200
 KNN_CANDIDATES = 400
 # What says more than the same word in a long text: the subject, then the names of people and files.
 _SEARCHED = ["subject_stems^3", "names_stems^2", "text_stems"]
+# What a list by words counts beside one by meaning, where no document has more than one of several words: the best
+# of it is chance then.
+LONE_WORD_WEIGHT = 0.3
 # Clauses are limited by the server; a question has no more words that matter.
 MAX_WORDS = 200
 # Messages that a condition on files or words can hold for; the newest ones where there are more.
@@ -81,9 +84,10 @@ class Retrieval:
             query_stems(conditions.text)[:MAX_WORDS],
             await self._vector(conditions.text) if mode is not Mode.KEYWORD else None,
         )
-        by_words, by_meaning = await asyncio.gather(
+        by_words, by_meaning, words_agree = await asyncio.gather(
             self._by_words(question, filters) if mode is not Mode.SEMANTIC else _nothing(),
             self._by_meaning(question, filters),
+            self._words_agree(question, filters),
         )
         results = Results([])
         if mode is not Mode.SEMANTIC and not by_words:
@@ -94,7 +98,8 @@ class Retrieval:
                 return found
             results.did_you_mean = str(corrected) if corrected else None
         moment = context.now if len(question.stems) <= SHORT_QUERY_WORDS else None
-        ranked = rank([found for found in (by_words, by_meaning) if found], moment)
+        weights = (1.0 if words_agree else LONE_WORD_WEIGHT, 1.0) if by_words else (1.0,)
+        ranked = rank([found for found in (by_words, by_meaning) if found], moment, weights)
         offset = int(position[0]) if position else 0
         results.hits = await self._shown(ranked[offset : offset + limit], question, access)
         if offset + limit < len(ranked):
@@ -137,6 +142,21 @@ class Retrieval:
     async def _by_words(self, question: "_Question", filters: Clause) -> list[Candidate]:
         asked = {"combined_fields": {"query": " ".join(question.stems), "fields": _SEARCHED}}
         return await self._candidates({"query": {"bool": {"must": [asked], "filter": [filters]}}})
+
+    async def _words_agree(self, question: "_Question", filters: Clause) -> bool:
+        """Whether any document has two of the question's words, where there are enough to expect that."""
+        if question.vector is None or len(set(question.stems)) <= 2:
+            return True
+        asked = {"query": " ".join(question.stems), "fields": _SEARCHED, "minimum_should_match": 2}
+        response = await self._index.search(
+            {
+                "query": {"bool": {"filter": [{"combined_fields": asked}, filters]}},
+                "size": 0,
+                "terminate_after": 1,
+                "track_total_hits": 1,
+            }
+        )
+        return bool(response["hits"]["total"]["value"])
 
     async def _by_meaning(self, question: "_Question", filters: Clause) -> list[Candidate]:
         if question.vector is None:

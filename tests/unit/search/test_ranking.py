@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_many_attachments_do_not_drown_a_message() -> None:
 
 
 def test_copies_of_a_mail_are_one_hit() -> None:
-    same = {"rfc_message_id": "<x@y>", "subject": "Hello"}
+    same: dict[str, Any] = {"rfc_message_id": "<x@y>", "subject": "Hello"}
     copies = [candidate("a", 5, **same), candidate("b", 4, mailbox_id="m2", **same)]
     [only] = rank([copies], None)
     assert list(only.messages) == ["a", "b"]
