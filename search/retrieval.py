@@ -31,8 +31,8 @@ CANDIDATES = 200
 KNN_CANDIDATES = 400
 # What says more than the same word in a long text: the subject, then the names of people and files.
 _SEARCHED = ["subject_stems^3", "names_stems^2", "text_stems"]
-# What a list by words counts beside one by meaning, where no document has more than one of several words: the best
-# of it is chance then.
+# What a list by words counts beside one by meaning, where no document has more than one of several words: its
+# best is chance then.
 LONE_WORD_WEIGHT = 0.3
 # Clauses are limited by the server; a question has no more words that matter.
 MAX_WORDS = 200
