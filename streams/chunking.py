@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from schemas.registers import Segment
 
-# The model reads 256 word pieces and cuts what lies beyond. How many a text has is estimated (``_PIECE``): within
-# 27 % for 19 of 20 real mails, where words are off by a factor of 4 (numbers, addresses, signs).
+# The model reads 256 word pieces and cuts what lies beyond. How many a text has is estimated (``_PIECE``):
+# within 27 % for 19 of 20 real mails, where words are off by a factor of 4 (numbers, addresses, signs).
 CHUNK_PIECES = 230
 # A sentence cut at a border stands whole in one of the two chunks.
 OVERLAP_PIECES = 40
