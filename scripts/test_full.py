@@ -80,6 +80,18 @@ def storm() -> None:
     _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
 
 
+def ephemeral_kills() -> None:
+    """SIGKILL at 200 moments with attachments in flight, 20 of them of the real extract worker."""
+    os.environ.update(KILLS="180", PIPELINE_KILLS="20")
+    _pytest("tests/kill/test_ephemeral.py")
+
+
+def flat_memory() -> None:
+    """1,000 attachments of mixed size through one worker."""
+    os.environ["ATTACHMENTS"] = "1000"
+    _pytest("tests/kill/test_memory.py")
+
+
 def quota() -> None:
     """Three minutes flat out under each table, with a kill in between."""
     _run(sys.executable, "-m", "tests.quota_run", "--seconds", "180")
@@ -125,6 +137,8 @@ PARTS: dict[str, Callable[[], object]] = {
     "kill tests": lambda: _pytest("tests/kill"),
     "part paths of both mail files": part_paths,
     "a storm over three mailboxes": storm,
+    "200 kills with attachments in flight": ephemeral_kills,
+    "memory over 1,000 attachments": flat_memory,
     "quota of both eras": quota,
     "ranking on CACM": ranking,
     "latency of a search": search_latency,
