@@ -39,6 +39,11 @@ index_documents_counter = Counter("index_documents", "Documents written to Elast
 index_conflicts_counter = Counter(
     "index_conflicts", "Writes that lost a compare-and-set and were merged again"
 )
+content_cache_counter = Counter(
+    "content_cache",
+    "Lookups in the content cache: kinds verdict, text, vectors; away counts its failures",
+    ["kind", "found"],
+)
 index_chunks_counter = Counter("index_chunks", "Chunks embedded")
 source_audit_gauge = Gauge(
     "source_audit_gauge",

@@ -1,5 +1,6 @@
 """Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it."""
 
+from connectors.elasticsearch.content_cache import ContentCache
 from connectors.elasticsearch.index import Index, Stored, Write
 
-__all__ = ["Index", "Stored", "Write"]
+__all__ = ["ContentCache", "Index", "Stored", "Write"]
