@@ -24,19 +24,22 @@ log = logging.getLogger(__name__)
 # It must cost less than what it saves: a server that takes longer is treated as one that is away.
 REQUEST_TIMEOUT_SECONDS = 5
 CLEAN_SECONDS = 600
+MAX_LIFETIME_SECONDS = 24 * 3600.0
 _PAGE = 1_000
 
 
 class ContentCache:
-    """Entries by key: JSON objects of any form, gone after ``lifetime_seconds``."""
+    """Entries by key: JSON objects of any form, gone after ``lifetime_seconds``, a day at most."""
 
     def __init__(self, client: AsyncElasticsearch, lifetime_seconds: float) -> None:
         self._client = client
-        self._lifetime_milliseconds = int(lifetime_seconds * 1000)
+        self._lifetime_milliseconds = int(min(lifetime_seconds, MAX_LIFETIME_SECONDS) * 1000)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, lifetime_seconds: float) -> AsyncIterator[ContentCache]:
+    async def open(
+        cls, url: str, lifetime_seconds: float = MAX_LIFETIME_SECONDS
+    ) -> AsyncIterator[ContentCache]:
         """A connection, closed at the end; while it is open, entries that have ended are removed."""
         client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, max_retries=0)
         cache = cls(client, lifetime_seconds)

@@ -120,11 +120,11 @@ class Engine:
         self.payloads: list[bytes] = []
         self.memory_attachment_bytes = 10 * 1024 * 1024
         self.scanner_away = False
+        self.scan = Scan.OFF
 
     async def require_scanner(self) -> None:
         if self.scanner_away:
             raise ScannerUnavailableError("clamd does not answer")
-        self.scan = Scan.OFF
 
     async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
         return body.decode()
