@@ -110,6 +110,8 @@ def reprocess(
 
 def described(estimate: Estimate) -> str:
     """The estimate as a person reads it: 12 documents in 9 messages of 2 mailboxes: 180 units, 1 min."""
+    if not estimate.documents:
+        return "nothing is to be read again"
     what = (
         f"{estimate.documents:,} documents in {estimate.messages:,} messages of {estimate.mailboxes:,}"
         f" mailboxes: {estimate.units:,} units"

@@ -38,6 +38,7 @@ def test_an_estimate_is_one_line() -> None:
     assert described(estimate) == ("1,200 documents in 900 messages of 3 mailboxes: 18,000 units, 2 h 5 min")
     assert described(replace(estimate, seconds=3.0)).endswith("18,000 units, 1 min")
     assert described(replace(estimate, seconds=None)).endswith("18,000 units, without a limit")
+    assert described(Estimate()) == "nothing is to be read again"
     assert math.isinf(LIMITS["off"].mailbox_units_per_minute)
 
 
