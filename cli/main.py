@@ -25,6 +25,10 @@ COMMANDS = {
     "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
     "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
+    "reprocess": (
+        "cli.reprocess",
+        "Read attachments and messages again that a better engine, or newer signatures, should see.",
+    ),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }

@@ -242,6 +242,7 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "subject_stems": stemmed(content.subject),
             "names_stems": stemmed(_names(content)),
             "text_stems": stemmed(content.text),
+            "engine_version": register.version.engine,
         }
     )
 
@@ -270,6 +271,7 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "signature": content.signature,
             "skipped_reason": content.skipped_reason,
             "engines": list(content.engines),
+            "engine_version": register.version.engine,
             "seconds": content.seconds,
             "pages": content.pages,
             "author": content.author,

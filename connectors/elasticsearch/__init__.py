@@ -1,6 +1,7 @@
 """Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it."""
 
 from connectors.elasticsearch.bulk import Stored, Write
+from connectors.elasticsearch.content_cache import ContentCache
 from connectors.elasticsearch.index import Index
 
-__all__ = ["Index", "Stored", "Write"]
+__all__ = ["ContentCache", "Index", "Stored", "Write"]
