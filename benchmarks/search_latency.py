@@ -81,9 +81,9 @@ def _writes(count: int, encoder: GivenVectors, chance: random.Random) -> Iterato
                 "text": text,
                 "subject_stems": stemmed(subject),
                 "text_stems": stemmed(text),
-                "chunks": [{"ordinal": 0, "text": text, "vector": [round(float(x), 6) for x in vector]}],
+                "chunks": [{"ordinal": 0, "text": text, "vector": vector}],
             }
-            writes.append(Write(document_id(mailbox_id, message_id), fields, size_bytes=8_000))
+            writes.append(Write(document_id(mailbox_id, message_id), fields))
         yield writes
 
 

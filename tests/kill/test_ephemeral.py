@@ -22,7 +22,7 @@ from connectors.elasticsearch import Index
 from connectors.kafka import read_all
 from devstack.stack import start_stack
 from schemas import topics
-from streams.parser_pool import sweep
+from streams.reaper import reap
 from tests.attachments_worker import MAKERS, size_of
 from tests.leaks import disk_files, holding, needles, open_on_disk, payloads_in_flight
 from tests.pipelines import settle
@@ -65,7 +65,7 @@ def _assert_nothing_is_left(ephemeral: Path) -> None:
     """No file at all where parsers have file systems of their own; and nothing after the reaper's round."""
     assert [path for path in ephemeral.rglob("*") if not path.is_dir()] == []
     time.sleep(REAPED_AFTER_SECONDS)
-    sweep(ephemeral, REAPED_AFTER_SECONDS)
+    reap(ephemeral, REAPED_AFTER_SECONDS)
     assert list(ephemeral.iterdir()) == []
 
 
