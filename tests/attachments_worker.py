@@ -58,7 +58,8 @@ def size_of(source: random.Random) -> int:
     return int(MEBIBYTE * 49 ** source.random())
 
 
-async def _blocks(payload: bytes) -> AsyncIterator[bytes]:
+async def blocks(payload: bytes) -> AsyncIterator[bytes]:
+    """A payload as it comes from a stream."""
     for start in range(0, len(payload), 256 * 1024):
         yield payload[start : start + 256 * 1024]
         await asyncio.sleep(0)
@@ -75,7 +76,7 @@ async def main(directory: Path, seed: int, marker: bytes) -> None:
             sys.stdout.flush()
             whole = len(payload) < _STREAMED_FROM_BYTES
             result = await handler.process_attachment(
-                payload if whole else _blocks(payload), None, filename=name, ocr=False
+                payload if whole else blocks(payload), None, filename=name, ocr=False
             )
             if result.outcome not in (
                 Outcome.TEXT,
