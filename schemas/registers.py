@@ -24,6 +24,8 @@ LABEL_PREFIX = "label/"
 LABELS = "labels"
 DELETED = "deleted"
 
+Source = Literal["gmail_api", "imap"]
+
 # Raised when a newer engine should win over what an older one extracted from the same bytes.
 ENGINE_VERSION = 1
 
@@ -54,6 +56,8 @@ class MessageContent(Event):
     sender: str = ""
     to: tuple[str, ...] = ()
     cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()  # stands in mail that the mailbox's owner sent
+    reply_to: tuple[str, ...] = ()
     sent_at: int | None = None  # milliseconds
     size_bytes: int | None = None
     text: str = ""
@@ -97,10 +101,11 @@ class ContentVersion(Event):
     engine: int = ENGINE_VERSION
     rank: int
     digest: str
+    source: Source = "gmail_api"
 
-    def order(self) -> tuple[int, int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str, str]:
         """What versions compare by."""
-        return (self.epoch, self.verdict, self.engine, self.rank, self.digest)
+        return (self.epoch, self.verdict, self.engine, self.rank, self.digest, self.source)
 
 
 class Register(Event):
@@ -133,7 +138,7 @@ class ContentRegister(Register):
     def name(self) -> str:
         return CONTENT_PREFIX + self.part_path
 
-    def order(self) -> tuple[int, int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str, str]:
         """What two contents of one part compare by."""
         return self.version.order()
 
@@ -144,15 +149,16 @@ class LabelsRegister(Register):
     epoch: int
     history_id: int
     label_ids: tuple[str, ...]
+    source: Source = "gmail_api"
 
     @property
     @override
     def name(self) -> str:
         return LABELS
 
-    def order(self) -> tuple[int, int, tuple[str, ...]]:
+    def order(self) -> tuple[int, int, tuple[str, ...], str]:
         """What two snapshots compare by; the labels break a tie the same way everywhere."""
-        return (self.epoch, self.history_id, tuple(sorted(self.label_ids)))
+        return (self.epoch, self.history_id, tuple(sorted(self.label_ids)), self.source)
 
 
 class LabelRegister(Register):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.utils import getaddresses
 from typing import Any, ClassVar
 
 from connectors.elasticsearch import Stored
@@ -18,9 +19,14 @@ from schemas.registers import (
     MessageState,
     Segment,
 )
+from streams.quoting import own_words
 
 # What every part repeats of its message, so that a filter needs no join.
-REPEATED = ("thread_id", "rfc_message_id", "subject", "sender", "to", "cc", "sent_at")
+REPEATED = (
+    *("thread_id", "rfc_message_id", "subject", "sent_at"),
+    *("sender", "to", "cc", "bcc", "reply_to"),
+    *("sender_address", "to_address", "cc_address", "bcc_address", "reply_to_address"),
+)
 
 
 @dataclass(slots=True)
@@ -123,7 +129,17 @@ class MessageView:
             "has_attachment": bool(self.parts) and self.live,
             "parts": sorted(self.parts),
             "registers": registers,
+            **self.origin_fields(),
         }
+
+    def origin_fields(self) -> dict[str, Any]:
+        """As of when the labels and the presence stand, and who said so."""
+        marks = [(mark.epoch, mark.history_id) for mark in (self.state.deleted,) if mark is not None]
+        if self.state.observed is not None:
+            marks.append(self.state.observed)
+        epoch, history_id = max(marks, default=(None, None))
+        sources = {item.source for item in (self.state.labels, self.content) if item is not None}
+        return _known({"epoch": epoch, "history_id": history_id, "sources": sorted(sources)})
 
     def repeated_fields(self) -> dict[str, Any]:
         """What the message's parts repeat of it."""
@@ -168,6 +184,13 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "sender": content.sender,
             "to": list(content.to),
             "cc": list(content.cc),
+            "bcc": list(content.bcc),
+            "reply_to": list(content.reply_to),
+            "sender_address": address_forms([content.sender]),
+            "to_address": address_forms(content.to),
+            "cc_address": address_forms(content.cc),
+            "bcc_address": address_forms(content.bcc),
+            "reply_to_address": address_forms(content.reply_to),
             "sent_at": content.sent_at,
             "size_bytes": content.size_bytes,
             "text": content.text,
@@ -201,9 +224,21 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "inline": content.inline,
             "truncated": content.truncated,
             "text": "\n\n".join(segment.text for segment in content.segments),
+            "has_attachment": True,
             "registers": {"content": register.version.model_dump(mode="json")},
         }
     )
+
+
+def address_forms(headers: Iterable[str]) -> list[str]:
+    """What an address in these headers is found by: itself, its domain, and the domains above that."""
+    forms = set()
+    for _, address in getaddresses(list(headers)):
+        address = address.strip().lower()
+        _, _, domain = address.rpartition("@")
+        names = domain.split(".")
+        forms |= {address} | {".".join(names[start:]) for start in range(len(names) - 1)}
+    return sorted(forms - {""})
 
 
 def segments_of(register: ContentRegister) -> Sequence[Segment]:
@@ -212,7 +247,7 @@ def segments_of(register: ContentRegister) -> Sequence[Segment]:
         return register.attachment.segments
     content = register.message
     assert content is not None, "a content register carries a message or an attachment"
-    return (Segment(text=f"{content.subject}\n\n{content.text}".strip()),)
+    return (Segment(text=f"{content.subject}\n\n{own_words(content.text)}".strip()),)
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

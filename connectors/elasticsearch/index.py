@@ -76,19 +76,35 @@ class Index:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
         with mapped():
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
+                await self._extend_mapping()
                 return
             analyzer = await self._analyzer()
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
+            # Every version of the index is made by the template; only the first gets the aliases here.
+            await self._client.indices.put_index_template(
+                name=mapping.INDEX_PREFIX,
+                index_patterns=[f"{mapping.INDEX_PREFIX}*"],
+                template={"settings": mapping.settings(), "mappings": mapping.mappings(analyzer)},
+            )
             try:
                 await self._client.indices.create(
                     index=mapping.index_name(),
-                    settings=mapping.settings(),
-                    mappings=mapping.mappings(analyzer),
                     aliases={mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}},
                 )
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
+
+    async def _extend_mapping(self) -> None:
+        """Add the fields that this program knows and an older index does not."""
+        response = await self._client.indices.get_mapping(index=mapping.WRITE_ALIAS)
+        [known] = [index["mappings"].get("properties", {}) for index in response.values()]
+        analyzer = known.get("text", {}).get("analyzer", "standard")
+        wanted = mapping.mappings(analyzer)["properties"]
+        added = {name: wanted[name] for name in wanted.keys() - known.keys()}
+        if added:
+            log.info("adding fields to the index: %s", ", ".join(sorted(added)))
+            await self._client.indices.put_mapping(index=mapping.WRITE_ALIAS, properties=added)
 
     async def _analyzer(self) -> str:
         try:
