@@ -12,7 +12,7 @@ registers. So ``MessageState.join`` is commutative, associative and idempotent.
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from schemas.events import Event
@@ -132,6 +132,15 @@ class ContentRegister(Register):
     version: ContentVersion
     message: MessageContent | None = None
     attachment: AttachmentContent | None = None
+
+    @model_validator(mode="after")
+    def _one_content(self) -> Self:
+        is_message = self.part_path == MESSAGE_PATH
+        if (self.message is not None, self.attachment is not None) != (is_message, not is_message):
+            raise ValueError(
+                "a message's content stands under the empty part path, an attachment's under its own"
+            )
+        return self
 
     @property
     @override
@@ -262,6 +271,14 @@ class MessageState(Event):
         return self.model_copy(
             update={"contents": contents, "labels": labels, "label_changes": changes, "deleted": deleted}
         )
+
+    def register(self, name: str) -> "LabelsRegister | LabelRegister | DeletedRegister | None":
+        """The register of that name as it stands, where it is not content."""
+        if name == LABELS:
+            return self.labels
+        if name == DELETED:
+            return self.deleted
+        return self.label_changes.get(name.removeprefix(LABEL_PREFIX))
 
     @property
     def observed(self) -> tuple[int, int] | None:

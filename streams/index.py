@@ -4,29 +4,47 @@ A batch is worked through in rounds. A round reads the messages it touches and t
 the messages first and then the parts; whatever somebody else wrote in between goes into the next round.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from connectors.elasticsearch import Index, Stored, Write
 from connectors.encoder import Encoder
-from connectors.errors import ConflictError, MailstreamError, UnavailableError, UndecodableEventError
+from connectors.errors import (
+    ConflictError,
+    DocumentTooLargeError,
+    MailstreamError,
+    UnavailableError,
+    UndecodableEventError,
+)
 from connectors.kafka import Record
 from connectors.metrics import index_chunks_counter, index_conflicts_counter, index_documents_counter
 from schemas.events import now_milliseconds
 from schemas.identity import MESSAGE_PATH, document_id, message_key
+from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
 from streams.fields import MessageView, PartView, attachment_fields, message_fields, segments_of
+from streams.forward import DocumentsLog, overtaken
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
 # Conflicts are rare (a rebalance's overlap); a group that loses this often has a busy twin somewhere.
 MAX_ROUNDS = 20
-VECTOR_JSON_BYTES = 4_000  # 384 numbers of about ten characters
+# Elasticsearch is waited for in place: a new process would take a rebalance and the loading of the model, and
+# nothing is acked meanwhile, so that nothing more is read than fits into memory.
+OUTAGE_SECONDS = 600.0
+OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that is only just starting
 
 
 @dataclass(slots=True)
@@ -36,6 +54,10 @@ class _Group:
     mailbox_id: str
     message_id: str
     registers: list[tuple[AnyRegister, Record]] = field(default_factory=list)
+    # Part paths whose documents the index refused, and those of which nothing is tried any more.
+    refused: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    max_chunks: dict[str, int] = field(default_factory=dict)  # by part path, where all were too much
 
     @property
     def message_document(self) -> str:
@@ -51,6 +73,22 @@ class _Group:
                 return record
         return self.registers[-1][1]
 
+    def offset_of(self, content: ContentRegister) -> int:
+        """Where in the topic that content stands."""
+        return next(record.offset for register, record in self.registers if register is content)
+
+    def refuse(self, part_path: str) -> None:
+        """Go on without that part's content; without its document, where the content was not to blame."""
+        others = [
+            (register, record)
+            for register, record in self.registers
+            if not isinstance(register, ContentRegister) or register.part_path != part_path
+        ]
+        if part_path in self.refused or len(others) == len(self.registers) or not others:
+            self.given_up.add(part_path)
+        self.refused.add(part_path)
+        self.registers = others or self.registers
+
 
 @dataclass(slots=True)
 class _Planned:
@@ -60,25 +98,45 @@ class _Planned:
     part_path: str
     write: Write
     content: ContentRegister | None = None
+    chunks: int = 0
 
 
 class Indexer:
     """Applies batches of ``mail.documents`` to the index. ``max_chunks`` bounds one document's vectors."""
 
-    def __init__(self, index: Index, encoder: Encoder, dead_letters: DeadLetters, max_chunks: int) -> None:
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder,
+        dead_letters: DeadLetters,
+        max_chunks: int,
+        documents: DocumentsLog | None = None,
+    ) -> None:
         self._index = index
         self._encoder = encoder
         self._dead_letters = dead_letters
-        self._max_chunks = max_chunks
+        self._max_chunks = min(max_chunks, MAX_CHUNKS)
+        self._documents = documents
+        # Batches are written side by side; the model takes one at a time, with all cores.
+        self._encoding = asyncio.Lock()
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
         groups = await self._grouped(records)
-        for _ in range(MAX_ROUNDS):
-            if not groups:
-                return
-            groups = await self._round(groups)
-        raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
+        rounds, waited_seconds = 0, 0.0
+        while groups:
+            if rounds == MAX_ROUNDS:
+                raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
+            try:
+                groups = await self._round(groups)
+                rounds += 1
+            except UnavailableError as error:
+                if waited_seconds >= OUTAGE_SECONDS:
+                    raise
+                log.warning("%s; trying again", error)
+                wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
+                await asyncio.sleep(wait_seconds)
+                waited_seconds += wait_seconds
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
         groups: dict[str, _Group] = {}
@@ -100,8 +158,8 @@ class Indexer:
         """One round; returns the groups that must go again."""
         messages = await self._index.read([group.message_document for group in groups], MessageView.FIELDS)
         views = {
-            group.message_document: MessageView.read(messages.get(group.message_document)).join(
-                register for register, _ in group.registers
+            group.message_document: await self._joined(
+                group, MessageView.read(messages.get(group.message_document))
             )
             for group in groups
         }
@@ -109,6 +167,9 @@ class Indexer:
             group.part_document(path) for group in groups for path in views[group.message_document].parts
         ]
         parts = await self._index.read(part_ids, PartView.FIELDS)
+        for group in groups:
+            view = views[group.message_document]
+            view.pass_over(_part_views(group, view, parts).values())
 
         again: dict[str, _Group] = {}
         planned = [
@@ -120,17 +181,37 @@ class Indexer:
             plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
         ]
         await self._embed([*planned, *part_plans])
-        rejected = await self._write(planned, again)
+        await self._write(planned, again)
         await self._write([p for p in part_plans if p.group.message_document not in again], again)
-        await self._recheck([p for p in part_plans if p.group.message_document not in rejected], views, again)
+        await self._recheck(part_plans, views, again)
         for group in groups:
             if group.message_document not in again:
-                self._dead_letters.succeeded()
+                await self._forward(group, views[group.message_document], parts)
+                if not group.refused:
+                    self._dead_letters.succeeded()
         return list(again.values())
 
-    async def _write(self, plans: Sequence[_Planned], again: dict[str, _Group]) -> set[str]:
-        """Write; conflicts are added to ``again``, documents refused for good are returned."""
-        rejected = set()
+    async def _joined(self, group: _Group, stored: MessageView) -> MessageView:
+        """The message with what the batch says; seen after a deletion, with the contents from before, too."""
+        view = stored.join([(register, record.offset) for register, record in group.registers])
+        if not view.live or not stored.passed_over or self._documents is None:
+            return view
+        partition = group.registers[0][1].partition
+        known = {record.offset for _, record in group.registers}
+        missing = sorted(stored.passed_over - known)
+        for record in await self._documents.read(partition, missing) if missing else ():
+            register = decode_register(record.key, record.value) if record.value is not None else None
+            if register is not None and register.message_id == group.message_id:
+                group.registers.append((register, record))
+        return stored.join([(register, record.offset) for register, record in group.registers])
+
+    async def _forward(self, group: _Group, view: MessageView, parts: Mapping[str, Stored]) -> None:
+        if self._documents is not None:
+            winners = overtaken(group.registers, view, _part_views(group, view, parts))
+            await self._documents.write_again(group.registers[0][1].partition, winners)
+
+    async def _write(self, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
+        """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
         results = await self._index.write([plan.write for plan in plans])
         for plan, result in zip(plans, results, strict=True):
             if result is None:
@@ -139,10 +220,14 @@ class Indexer:
             elif isinstance(result, ConflictError):
                 index_conflicts_counter.inc()
                 again[plan.group.message_document] = plan.group
+            elif isinstance(result, DocumentTooLargeError) and plan.chunks:
+                log.warning("document %s is too large with %d chunks", plan.write.document_id, plan.chunks)
+                plan.group.max_chunks[plan.part_path] = plan.chunks // 2
+                again[plan.group.message_document] = plan.group
             else:
                 await self._reject(plan, result)
-                rejected.add(plan.write.document_id)
-        return rejected
+                plan.group.refuse(plan.part_path)
+                again[plan.group.message_document] = plan.group
 
     async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
         await self._dead_letters.write(
@@ -170,24 +255,24 @@ class Indexer:
         chunked: list[tuple[_Planned, list[Chunk], bool]] = []
         for plan in plans:
             if plan.content is not None:
-                chunks, more = chunk(segments_of(plan.content), self._max_chunks)
+                most = plan.group.max_chunks.get(plan.part_path, self._max_chunks)
+                chunks, more = chunk(segments_of(plan.content), most)
+                plan.chunks = len(chunks)
                 chunked.append((plan, chunks, more))
         texts = [piece.text for _, chunks, _ in chunked for piece in chunks]
-        vectors = iter(await asyncio.to_thread(self._encoder.encode, texts) if texts else ())
+        async with self._encoding:
+            vectors = iter(await asyncio.to_thread(self._encoder.encode, texts) if texts else ())
         index_chunks_counter.inc(len(texts))
         for plan, chunks, more in chunked:
             fields = {**plan.write.fields, "chunks": []}
             for piece in chunks:
-                # Six decimals are beyond what cosine ranking can tell, and half the bytes.
-                vector = [round(float(number), 6) for number in next(vectors)]
-                fields["chunks"].append(_chunk_fields(piece, vector))
+                fields["chunks"].append(_chunk_fields(piece, next(vectors)))
             if more:
                 fields["truncated"] = True
-            size_bytes = 2 * len(fields.get("text", "")) + VECTOR_JSON_BYTES * len(chunks) + 2_000
-            plan.write = Write(plan.write.document_id, fields, plan.write.expected, False, size_bytes)
+            plan.write = Write(plan.write.document_id, fields, plan.write.expected)
 
 
-def _chunk_fields(piece: Chunk, vector: list[float]) -> dict[str, Any]:
+def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
     fields: dict[str, Any] = {"ordinal": piece.ordinal, "text": piece.text, "vector": vector}
     if piece.page is not None:
         fields["page"] = piece.page
@@ -196,9 +281,13 @@ def _chunk_fields(piece: Chunk, vector: list[float]) -> dict[str, Any]:
     return fields
 
 
+def _part_views(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> dict[str, PartView]:
+    return {path: PartView.read(stored.get(group.part_document(path))) for path in view.parts}
+
+
 def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
     """The message's own document: whole when its content is new or gone, else only what changed."""
-    if not view.changed:
+    if not view.changed or MESSAGE_PATH in group.given_up:
         return None
     identity = {
         "kind": "message",
@@ -218,7 +307,7 @@ def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
 
 def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> Iterable[_Planned]:
     """The documents of the message's parts: new contents, and what they repeat of the message."""
-    for path in sorted(view.parts):
+    for path in sorted(view.parts - group.given_up):
         known = stored.get(group.part_document(path))
         part = PartView.read(known)
         content = view.part_contents.get(path)
@@ -232,13 +321,20 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
             "indexed_at": now_milliseconds(),
         }
         repeated = {**view.repeated_fields(), "live": view.live}
+        origin = view.origin_fields()
         if not view.live:
             if part.live:
                 tombstone = {**identity, "live": False, "registers": {}}
                 yield _Planned(group, path, Write(document, tombstone, known))
         elif content is not None and part.older_than(content):
-            fields = {**identity, **repeated, **attachment_fields(content)}
+            registers = {
+                "content": content.version.model_dump(mode="json"),
+                "offset": group.offset_of(content),
+            }
+            fields = {**identity, **origin, **repeated, **attachment_fields(content), "registers": registers}
             yield _Planned(group, path, Write(document, fields, known), content)
         elif known is not None and part.content is not None and part.repeats != repeated:
-            fields = {**repeated, "indexed_at": identity["indexed_at"]}
+            # What the message has no longer is taken from the part, too.
+            gone = dict.fromkeys(part.repeats.keys() - repeated.keys())
+            fields = {**origin, **gone, **repeated, "indexed_at": identity["indexed_at"]}
             yield _Planned(group, path, Write(document, fields, known, partial=True))

@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
-from connectors.elasticsearch.mapped import BUSY, MISSING, NO_INDEX, mapped
-from connectors.errors import (
-    ConfigurationError,
-    ConflictError,
-    MailstreamError,
-    RejectedDocumentError,
-    UnavailableError,
-)
+from connectors.elasticsearch.bulk import BulkSink, Stored, Write
+from connectors.elasticsearch.mapped import mapped
+from connectors.errors import MailstreamError
 from schemas import mapping
 
 log = logging.getLogger(__name__)
 
-# One bulk request stays well below the server's 100 MB limit, and small enough to be parsed quickly.
-MAX_BULK_BYTES = 8 * 1024 * 1024
-MAX_BULK_OPERATIONS = 500
-# How long a bulk's 429 items are tried again before the caller hears that the server is overloaded.
-BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
-
-_CONFLICT = 409
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A document as it stands: the source fields asked for, and the version to compare with on writing."""
-
-    source: Mapping[str, Any]
-    seq_no: int
-    primary_term: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One compare-and-set write. ``expected`` None: the document must not exist yet.
-
-    ``partial`` merges the fields into the document and leaves the others, vectors included, as they are.
-    """
-
-    document_id: str
-    fields: Mapping[str, Any]
-    expected: Stored | None = None
-    partial: bool = False
-    size_bytes: int = field(default=1024)  # roughly, for the bulk's limit
+# The first version that takes vectors as base64 of big-endian floats.
+PACKED_VECTORS_SINCE = (9, 3)
 
 
 class Index:
@@ -61,6 +26,7 @@ class Index:
 
     def __init__(self, client: AsyncElasticsearch) -> None:
         self._client = client
+        self._sink = BulkSink(client)
 
     @classmethod
     @asynccontextmanager
@@ -75,6 +41,7 @@ class Index:
     async def ensure(self) -> None:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
         with mapped():
+            self._sink.packed_vectors = await self._takes_packed_vectors()
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 await self._extend_mapping()
                 return
@@ -106,6 +73,16 @@ class Index:
             log.info("adding fields to the index: %s", ", ".join(sorted(added)))
             await self._client.indices.put_mapping(index=mapping.WRITE_ALIAS, properties=added)
 
+    async def _takes_packed_vectors(self) -> bool:
+        try:
+            nodes = await self._client.nodes.info(filter_path="nodes.*.version")
+        except ApiError as error:
+            if error.meta.status >= 500:
+                raise
+            return False  # who may not ask sends numbers, which every version takes
+        versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
+        return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)
+
     async def _analyzer(self) -> str:
         try:
             await self._client.indices.analyze(analyzer="english", text="probe")
@@ -134,77 +111,7 @@ class Index:
         A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
-        results: list[MailstreamError | None] = []
-        batch: list[Write] = []
-        size_bytes = 0
-        for write in writes:
-            if batch and (
-                size_bytes + write.size_bytes > MAX_BULK_BYTES or len(batch) >= MAX_BULK_OPERATIONS
-            ):
-                results += await self._bulk(batch)
-                batch, size_bytes = [], 0
-            batch.append(write)
-            size_bytes += write.size_bytes
-        if batch:
-            results += await self._bulk(batch)
-        return results
-
-    async def _bulk(self, writes: Sequence[Write]) -> list[MailstreamError | None]:
-        results: list[MailstreamError | None] = [None] * len(writes)
-        waiting = list(range(len(writes)))
-        for attempt in range(BUSY_RETRIES + 1):
-            items = await self._bulk_items([writes[position] for position in waiting])
-            busy = []
-            for position, item in zip(waiting, items, strict=True):
-                status = item["status"]
-                if status in BUSY:
-                    busy.append(position)
-                elif status == _CONFLICT:
-                    results[position] = ConflictError(f"document {writes[position].document_id} changed")
-                elif status == MISSING and item["error"]["type"] == "document_missing_exception":
-                    # A partial write to what somebody has removed: to be read again, like any conflict.
-                    results[position] = ConflictError(f"document {writes[position].document_id} is gone")
-                elif status == MISSING:
-                    raise ConfigurationError(NO_INDEX)
-                elif "error" in item:
-                    results[position] = RejectedDocumentError(_reason(item["error"]))
-            if not busy:
-                return results
-            waiting = busy
-            await asyncio.sleep(0.2 * 2**attempt)
-        raise UnavailableError("Elasticsearch is overloaded: it keeps refusing writes (429)")
-
-    async def _bulk_items(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        operations: list[Mapping[str, Any]] = []
-        for write in writes:
-            target: dict[str, Any] = {"_id": write.document_id}
-            if write.expected is not None:
-                target["if_seq_no"] = write.expected.seq_no
-                target["if_primary_term"] = write.expected.primary_term
-            if write.partial:
-                operations += [{"update": target}, {"doc": write.fields}]
-            else:
-                operations += [{"create" if write.expected is None else "index": target}, write.fields]
-        with mapped():
-            try:
-                # Without its alias the server would invent an index of the alias's name, with a mapping of
-                # its own.
-                response = await self._client.bulk(
-                    index=mapping.WRITE_ALIAS, operations=operations, require_alias=True
-                )
-            except ApiError as error:
-                if error.meta.status in BUSY:
-                    return [{"status": error.meta.status} for _ in writes]
-                if error.meta.status == 413:
-                    return await self._halves(writes)
-                raise
-        return [next(iter(item.values())) for item in response["items"]]
-
-    async def _halves(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        if len(writes) == 1:
-            return [{"status": 413, "error": {"type": "too_large", "reason": "larger than a request may be"}}]
-        middle = len(writes) // 2
-        return await self._bulk_items(writes[:middle]) + await self._bulk_items(writes[middle:])
+        return await self._sink.write(mapping.WRITE_ALIAS, writes)
 
     async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a search on the read alias. Raises ConfigurationError when the index does not exist."""
@@ -241,9 +148,3 @@ class Index:
             if not hits:
                 return
             after = hits[-1]["sort"]
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    cause = error.get("caused_by") or {}
-    # The type alone: reasons quote field values, and values are private.
-    return " ".join(filter(None, (str(error.get("type", "")), str(cause.get("type", "")))))
