@@ -148,7 +148,8 @@ def worker_config(config: Settings, name: str) -> Any:
         open_mailbox=lambda record, credential: mailboxes().open(record, credential),
         on_part=lambda part: mailboxes().quota.set_part(part),
         open_engine=lambda: engine(config),
-        encoder=config.encoder,
+        encoder=config.encoder_name,
+        languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
     )
 
@@ -162,6 +163,7 @@ def engine(config: Settings) -> Any:
         memory_attachment_bytes=config.attachment_memory_bytes,
         max_attachment_bytes=config.attachment_max_bytes,
         block_unscanned=config.scan_policy == "closed",
+        languages=config.language_codes,
     )
     return EphemeralAttachmentHandler(
         PoolConfig(config.ephemeral_directory, config.parser_processes),

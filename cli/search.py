@@ -73,7 +73,7 @@ async def find(
     labels: Sequence[Mapping[str, str]] = (),
 ) -> list[Hit]:
     """Search with an encoder of this process."""
-    encoder = None if mode is Mode.KEYWORD else await asyncio.to_thread(open_encoder, config.encoder)
+    encoder = None if mode is Mode.KEYWORD else await asyncio.to_thread(open_encoder, config.encoder_name)
     async with Index.open(config.elasticsearch_url) as index:
         return await retrieve(
             index, encoder, query, mode=mode, mailbox_ids=mailboxes, labels=labels, limit=limit

@@ -1,6 +1,7 @@
 """The three Faust apps, a few lines each: what they consume, and which pipeline settles it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from connectors.encoder import open_encoder
 from connectors.kafka import Producer
 from schemas import topics
 from schemas.events import MailboxRecord
+from schemas.languages import DEFAULT_LANGUAGES, analyzer_for
 from streams.attempts import Attempts
 from streams.dead_letters import DeadLetters
 from streams.documents import Documents
@@ -23,6 +25,8 @@ from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.settle import create_app, settle_batches, settle_each
+
+log = logging.getLogger(__name__)
 
 # Events that one worker holds un-acked: ids only, so a label change finds a place behind many fetches.
 EVENTS_IN_FLIGHT = 1_000
@@ -44,6 +48,7 @@ class WorkerConfig:
     open_engine: Callable[[], EphemeralAttachmentHandler]
     encoder: str
     max_chunks: int
+    languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
@@ -92,8 +97,9 @@ def index_app(config: WorkerConfig) -> faust.App:
             Index.open(config.elasticsearch_url) as client,
         ):
             encoder, _ = await asyncio.gather(
-                asyncio.to_thread(open_encoder, config.encoder), client.ensure()
+                asyncio.to_thread(open_encoder, config.encoder), client.ensure(analyzer_for(config.languages))
             )
+            log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             indexer = Indexer(client, encoder, DeadLetters(producer, "index"), config.max_chunks)
             await settle_batches(stream, indexer.handle, BATCH_RECORDS, BATCH_BYTES)
 

@@ -72,12 +72,13 @@ class Index:
         finally:
             await client.close()
 
-    async def ensure(self) -> None:
-        """Create the index and its aliases where they are missing. Safe to call from several workers."""
+    async def ensure(self, analyzer: str = "english") -> None:
+        """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
+        and ``standard`` where not. Safe to call from several workers."""
         with mapped():
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 return
-            analyzer = await self._analyzer()
+            analyzer = await self._available(analyzer)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
             try:
                 await self._client.indices.create(
@@ -90,13 +91,14 @@ class Index:
                 if error.error != "resource_already_exists_exception":
                     raise
 
-    async def _analyzer(self) -> str:
+    async def _available(self, analyzer: str) -> str:
         try:
-            await self._client.indices.analyze(analyzer="english", text="probe")
+            await self._client.indices.analyze(analyzer=analyzer, text="probe")
         except BadRequestError:
             # Small distributions come without the language analyzers.
+            log.info("the server has no analyzer %s: standard is used", analyzer)
             return "standard"
-        return "english"
+        return analyzer
 
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
