@@ -18,7 +18,7 @@ from streams.extractors.result import Document, ExtractionError
 
 # tesseract wants letters of about 30 pixels; a screenshot's are 12. Small images are enlarged to this width.
 _GOOD_WIDTH = 1_600
-_MAX_ENLARGEMENT = 3.0
+_MAX_ENLARGEMENT = 2.0
 # Smaller ones are logos and tracking pixels: no text fits.
 _MIN_SIDE = 16
 # Text that lies on its side is read as noise, of which tesseract is not sure: only then is it worth asking
