@@ -38,14 +38,15 @@ class Index:
         finally:
             await client.close()
 
-    async def ensure(self) -> None:
-        """Create the index and its aliases where they are missing. Safe to call from several workers."""
+    async def ensure(self, analyzer: str = "english") -> None:
+        """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
+        and ``standard`` where not. Safe to call from several workers."""
         with mapped():
             self._sink.packed_vectors = await self._takes_packed_vectors()
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 await self._extend_mapping()
                 return
-            analyzer = await self._analyzer()
+            analyzer = await self._available(analyzer)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
             # Every version of the index is made by the template; only the first gets the aliases here.
             await self._client.indices.put_index_template(
@@ -83,13 +84,14 @@ class Index:
         versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
         return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)
 
-    async def _analyzer(self) -> str:
+    async def _available(self, analyzer: str) -> str:
         try:
-            await self._client.indices.analyze(analyzer="english", text="probe")
+            await self._client.indices.analyze(analyzer=analyzer, text="probe")
         except BadRequestError:
             # Small distributions come without the language analyzers.
+            log.info("the server has no analyzer %s: standard is used", analyzer)
             return "standard"
-        return "english"
+        return analyzer
 
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
