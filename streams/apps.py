@@ -11,7 +11,7 @@ import faust
 
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
-from connectors.kafka import Producer
+from connectors.kafka import Producer, Table
 from schemas import topics
 from schemas.events import MailboxRecord
 from streams.attempts import Attempts
@@ -19,6 +19,7 @@ from streams.dead_letters import DeadLetters
 from streams.documents import Documents
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
+from streams.gone import Gone
 from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
@@ -90,11 +91,13 @@ def index_app(config: WorkerConfig) -> faust.App:
         async with (
             Producer(config.kafka_bootstrap) as producer,
             Index.open(config.elasticsearch_url) as client,
+            Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
         ):
-            encoder, _ = await asyncio.gather(
-                asyncio.to_thread(open_encoder, config.encoder), client.ensure()
-            )
-            indexer = Indexer(client, encoder, DeadLetters(producer, "index"), config.max_chunks)
+            encoder = await asyncio.to_thread(open_encoder, config.encoder)
+            await client.ensure(encoder.name)
+            gone = Gone(registry, producer)
+            letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
+            indexer = Indexer(client, encoder, letters, config.max_chunks, gone)
             await settle_batches(stream, indexer.handle, BATCH_RECORDS, BATCH_BYTES)
 
     return app
@@ -151,7 +154,7 @@ class _Pipeline:
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
-            DeadLetters(producer, self._lane),
+            await DeadLetters.go_on(producer, config.kafka_bootstrap, self._lane),
             Attempts(config.state_directory / f"{self._group}.attempts.json"),
             self._lane,
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.elasticsearch import Index, Stored, Write
+from connectors.elasticsearch import Index, Stored, Vectors, Write
 from connectors.encoder import Encoder
 from connectors.errors import ConflictError, MailstreamError, UnavailableError, UndecodableEventError
 from connectors.kafka import Record
@@ -21,6 +21,7 @@ from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
 from streams.fields import MessageView, PartView, attachment_fields, message_fields, segments_of
+from streams.gone import Gone
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,18 @@ class _Planned:
 class Indexer:
     """Applies batches of ``mail.documents`` to the index. ``max_chunks`` bounds one document's vectors."""
 
-    def __init__(self, index: Index, encoder: Encoder, dead_letters: DeadLetters, max_chunks: int) -> None:
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder,
+        dead_letters: DeadLetters,
+        max_chunks: int,
+        gone: Gone | None = None,
+        known: Vectors | None = None,
+    ) -> None:
         self._index = index
+        self._gone = gone  # what has been purged
+        self._known = known  # vectors that need not be computed again
         self._encoder = encoder
         self._dead_letters = dead_letters
         self._max_chunks = max_chunks
@@ -82,6 +93,9 @@ class Indexer:
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
         groups: dict[str, _Group] = {}
+        late: list[tuple[AnyRegister, Record]] = []
+        if self._gone is not None:
+            await self._gone.refresh()
         for record in records:
             if record.value is None:
                 continue  # a tombstone makes room in the topic; what the index shows is said by registers
@@ -91,14 +105,20 @@ class Indexer:
                 reason = UndecodableEventError(f"not a register: {type(error).__name__}")
                 await self._dead_letters.write(record, reason)
                 continue
+            if self._gone is not None and self._gone.has(register):
+                late.append((register, record))
+                continue
             owner = document_id(register.mailbox_id, register.message_id)
             group = groups.setdefault(owner, _Group(register.mailbox_id, register.message_id))
             group.registers.append((register, record))
+        if self._gone is not None:
+            await self._gone.null(late)
         return list(groups.values())
 
     async def _round(self, groups: Sequence[_Group]) -> list[_Group]:
         """One round; returns the groups that must go again."""
-        messages = await self._index.read([group.message_document for group in groups], MessageView.FIELDS)
+        index = await self._index.current(self._encoder.name)
+        messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
         views = {
             group.message_document: MessageView.read(messages.get(group.message_document)).join(
                 register for register, _ in group.registers
@@ -108,7 +128,7 @@ class Indexer:
         part_ids = [
             group.part_document(path) for group in groups for path in views[group.message_document].parts
         ]
-        parts = await self._index.read(part_ids, PartView.FIELDS)
+        parts = await index.read(part_ids, PartView.FIELDS)
 
         again: dict[str, _Group] = {}
         planned = [
@@ -120,18 +140,19 @@ class Indexer:
             plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
         ]
         await self._embed([*planned, *part_plans])
-        rejected = await self._write(planned, again)
-        await self._write([p for p in part_plans if p.group.message_document not in again], again)
-        await self._recheck([p for p in part_plans if p.group.message_document not in rejected], views, again)
+        rejected = await self._write(index, planned, again)
+        await self._write(index, [p for p in part_plans if p.group.message_document not in again], again)
+        written = [p for p in part_plans if p.group.message_document not in rejected]
+        await self._recheck(index, written, views, again)
         for group in groups:
             if group.message_document not in again:
                 self._dead_letters.succeeded()
         return list(again.values())
 
-    async def _write(self, plans: Sequence[_Planned], again: dict[str, _Group]) -> set[str]:
+    async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> set[str]:
         """Write; conflicts are added to ``again``, documents refused for good are returned."""
         rejected = set()
-        results = await self._index.write([plan.write for plan in plans])
+        results = await index.write([plan.write for plan in plans])
         for plan, result in zip(plans, results, strict=True):
             if result is None:
                 kind = "attachment" if plan.part_path else "message"
@@ -154,11 +175,15 @@ class Indexer:
         )
 
     async def _recheck(
-        self, part_plans: Sequence[_Planned], views: Mapping[str, MessageView], again: dict[str, _Group]
+        self,
+        index: Index,
+        part_plans: Sequence[_Planned],
+        views: Mapping[str, MessageView],
+        again: dict[str, _Group],
     ) -> None:
         """A message may have been deleted or relabelled by another worker while its parts were written."""
         groups = {plan.group.message_document: plan.group for plan in part_plans}
-        now = await self._index.read(sorted(groups), MessageView.FIELDS)
+        now = await index.read(sorted(groups), MessageView.FIELDS)
         again |= {
             document: group
             for document, group in groups.items()
@@ -172,19 +197,30 @@ class Indexer:
             if plan.content is not None:
                 chunks, more = chunk(segments_of(plan.content), self._max_chunks)
                 chunked.append((plan, chunks, more))
-        texts = [piece.text for _, chunks, _ in chunked for piece in chunks]
-        vectors = iter(await asyncio.to_thread(self._encoder.encode, texts) if texts else ())
-        index_chunks_counter.inc(len(texts))
+        wanted = [(plan.write.document_id, piece.text) for plan, chunks, _ in chunked for piece in chunks]
+        vectors = await self._vectors(wanted)
         for plan, chunks, more in chunked:
+            document = plan.write.document_id
             fields = {**plan.write.fields, "chunks": []}
             for piece in chunks:
-                # Six decimals are beyond what cosine ranking can tell, and half the bytes.
-                vector = [round(float(number), 6) for number in next(vectors)]
-                fields["chunks"].append(_chunk_fields(piece, vector))
+                fields["chunks"].append(_chunk_fields(piece, vectors[document, piece.text]))
             if more:
                 fields["truncated"] = True
             size_bytes = 2 * len(fields.get("text", "")) + VECTOR_JSON_BYTES * len(chunks) + 2_000
             plan.write = Write(plan.write.document_id, fields, plan.write.expected, False, size_bytes)
+
+    async def _vectors(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[float]]:
+        """The vectors of some texts, by document and text: those that are known, the others computed."""
+        known: dict[tuple[str, str], list[float]] = {}
+        if self._known is not None and wanted:
+            known = await self._known.read({document for document, _ in wanted})
+        new = [pair for pair in dict.fromkeys(wanted) if pair not in known]
+        computed = await asyncio.to_thread(self._encoder.encode, [text for _, text in new]) if new else ()
+        index_chunks_counter.inc(len(new))
+        for pair, vector in zip(new, computed, strict=True):
+            # Six decimals are beyond what cosine ranking can tell, and half the bytes.
+            known[pair] = [round(float(number), 6) for number in vector]
+        return known
 
 
 def _chunk_fields(piece: Chunk, vector: list[float]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ MAX_BULK_OPERATIONS = 500
 BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
 
-_CONFLICT = 409
+# A rebuilt index takes the old one's place within this many of these waits, see ``versions``.
+HELD_SECONDS = 0.5
+
+_CONFLICT, _HELD = 409, 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,46 +60,70 @@ class Write:
 
 
 class Index:
-    """The mail index behind its aliases."""
+    """The mail index: by ``name``, or, without one, behind its aliases."""
 
-    def __init__(self, client: AsyncElasticsearch) -> None:
+    def __init__(self, client: AsyncElasticsearch, name: str | None = None) -> None:
         self._client = client
+        self.name = name
+        self._encoders: dict[str, str | None] = {}  # whose vectors an index holds, by its name
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Index]:
         """A connection, closed at the end. The server is first asked when it is first used."""
-        client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
-        try:
+        async with connected(url) as client:
             yield cls(client)
-        finally:
-            await client.close()
 
-    async def ensure(self) -> None:
+    @property
+    def _read(self) -> str:
+        return self.name or mapping.READ_ALIAS
+
+    @property
+    def _written(self) -> str:
+        return self.name or mapping.WRITE_ALIAS
+
+    async def current(self, encoder: str | None = None) -> Index:
+        """The index that writes go to now, by its own name: what is read from it is written to it.
+
+        A document's version means nothing in another index, and the alias may move between read and write.
+        Raises ConfigurationError where there is none, or where its vectors are another encoder's.
+        """
+        if self.name is not None:
+            return self
+        with mapped():
+            [name] = await self._client.indices.get_alias(name=mapping.WRITE_ALIAS)
+            if name not in self._encoders:
+                answer = await self._client.indices.get_mapping(index=name)
+                self._encoders[name] = answer[name]["mappings"].get("_meta", {}).get("encoder")
+        known = self._encoders[name]
+        if None not in (known, encoder) and known != encoder:
+            raise ConfigurationError(
+                f"the index {name} has vectors of {known}, and ENCODER is {encoder}: set it back, or make an"
+                " index with the new one: `mailstream reindex`"
+            )
+        return Index(self._client, name)
+
+    async def ensure(self, encoder: str | None = None) -> None:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
         with mapped():
+            # Without this the server would invent an index that was removed in the midst of a write to it.
+            await self._client.indices.put_index_template(
+                name=mapping.WRITE_ALIAS, index_patterns=[f"{mapping.INDEX_PREFIX}*"], allow_auto_create=False
+            )
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 return
-            analyzer = await self._analyzer()
+            analyzer = await best_analyzer(self._client)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
             try:
                 await self._client.indices.create(
                     index=mapping.index_name(),
                     settings=mapping.settings(),
-                    mappings=mapping.mappings(analyzer),
+                    mappings=mapping.mappings(analyzer, encoder),
                     aliases={mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}},
                 )
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
-
-    async def _analyzer(self) -> str:
-        try:
-            await self._client.indices.analyze(analyzer="english", text="probe")
-        except BadRequestError:
-            # Small distributions come without the language analyzers.
-            return "standard"
-        return "english"
 
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
@@ -104,8 +131,10 @@ class Index:
             return {}
         with mapped():
             response = await self._client.mget(
-                index=mapping.WRITE_ALIAS, ids=list(document_ids), source_includes=list(fields)
+                index=self._written, ids=list(document_ids), source_includes=list(fields)
             )
+        if any("error" in hit for hit in response["docs"]):
+            raise UnavailableError(f"the index {self._written} cannot be read")
         return {
             hit["_id"]: Stored(hit.get("_source", {}), hit["_seq_no"], hit["_primary_term"])
             for hit in response["docs"]
@@ -136,6 +165,7 @@ class Index:
     async def _bulk(self, writes: Sequence[Write]) -> list[MailstreamError | None]:
         results: list[MailstreamError | None] = [None] * len(writes)
         waiting = list(range(len(writes)))
+        held = False
         for attempt in range(BUSY_RETRIES + 1):
             items = await self._bulk_items([writes[position] for position in waiting])
             busy = []
@@ -148,10 +178,18 @@ class Index:
                 elif status == MISSING and item["error"]["type"] == "document_missing_exception":
                     # A partial write to what somebody has removed: to be read again, like any conflict.
                     results[position] = ConflictError(f"document {writes[position].document_id} is gone")
+                elif status == _HELD and item["error"]["type"] == "cluster_block_exception":
+                    # Another index is about to take its place: to be read again there.
+                    results[position] = ConflictError("the index is being replaced")
+                    held = True
+                elif status == MISSING and self.name is not None:
+                    results[position] = ConflictError(f"the index {self.name} was removed")
                 elif status == MISSING:
                     raise ConfigurationError(NO_INDEX)
                 elif "error" in item:
                     results[position] = RejectedDocumentError(_reason(item["error"]))
+            if held:
+                await asyncio.sleep(HELD_SECONDS)
             if not busy:
                 return results
             waiting = busy
@@ -174,7 +212,7 @@ class Index:
                 # Without its alias the server would invent an index of the alias's name, with a mapping of
                 # its own.
                 response = await self._client.bulk(
-                    index=mapping.WRITE_ALIAS, operations=operations, require_alias=True
+                    index=self._written, operations=operations, require_alias=self.name is None
                 )
             except ApiError as error:
                 if error.meta.status in BUSY:
@@ -193,19 +231,19 @@ class Index:
     async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a search on the read alias. Raises ConfigurationError when the index does not exist."""
         with mapped():
-            response = await self._client.search(index=mapping.READ_ALIAS, **body)
+            response = await self._client.search(index=self._read, **body)
         return dict(response.body)
 
     async def count(self, query: Mapping[str, Any]) -> int:
         """How many documents match, as of the last refresh."""
         with mapped():
-            response = await self._client.count(index=mapping.READ_ALIAS, query=dict(query))
+            response = await self._client.count(index=self._read, query=dict(query))
         return int(response["count"])
 
     async def refresh(self) -> None:
         """Make everything written so far visible to searches."""
         with mapped():
-            await self._client.indices.refresh(index=mapping.WRITE_ALIAS)
+            await self._client.indices.refresh(index=self._written)
 
     async def scan(self, query: Mapping[str, Any], fields: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
         """Every matching document's id and fields, in the order of the ids' storage, page by page."""
@@ -225,6 +263,26 @@ class Index:
             if not hits:
                 return
             after = hits[-1]["sort"]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AsyncElasticsearch]:
+    """A client of the server, closed at the end."""
+    client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def best_analyzer(client: AsyncElasticsearch) -> str:
+    """The analyzer for text that this server has."""
+    try:
+        await client.indices.analyze(analyzer="english", text="probe")
+    except BadRequestError:
+        # Small distributions come without the language analyzers.
+        return "standard"
+    return "english"
 
 
 def _reason(error: Mapping[str, Any]) -> str:
