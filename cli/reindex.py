@@ -20,6 +20,7 @@ from connectors.errors import ConfigurationError
 from connectors.kafka import Producer, Table
 from schemas import mapping, topics
 from streams.dead_letters import DeadLetters
+from streams.forward import DocumentsLog
 from streams.gone import Gone
 from streams.index import Indexer
 from streams.reindex import Replay
@@ -110,6 +111,7 @@ async def _reindex(
             encoder,
             DeadLetters(producer, "reindex"),
             config.max_chunks_per_document,
+            DocumentsLog(config.kafka_bootstrap),  # it is the index worker that writes registers forward
             gone,
             known,
         )

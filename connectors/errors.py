@@ -101,6 +101,10 @@ class RejectedDocumentError(MailstreamError):
     """Elasticsearch refuses this one document for good (mapping, size). Its neighbours are unharmed."""
 
 
+class DocumentTooLargeError(RejectedDocumentError):
+    """The document is larger than a request may be, or than the server's memory for one write."""
+
+
 # --- Kafka ---------------------------------------------------------------------------------------------
 
 

@@ -234,6 +234,28 @@ async def read_partition(bootstrap: str, topic: str, partition: int) -> AsyncIte
             yield record
 
 
+async def read_offsets(bootstrap: str, topic: str, partition: int, offsets: Iterable[int]) -> list[Record]:
+    """The records at these offsets of a partition, in their order, without those that are gone."""
+    records = []
+    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+        tp = TopicPartition(topic, partition)
+        client.assign([tp])
+        try:
+            [end] = (await client.end_offsets([tp])).values()
+            for offset in sorted(set(offsets)):
+                if offset >= end:
+                    break
+                client.seek(tp, offset)
+                record = await client.getone(tp)
+                # What compaction removed, or retention, is answered by the next record that is there.
+                if record.offset == offset:
+                    key = (record.key or b"").decode()
+                    records.append(Record(topic, partition, offset, key, record.value))
+        except KafkaError as error:
+            raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+    return records
+
+
 @asynccontextmanager
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

@@ -39,6 +39,9 @@ index_documents_counter = Counter("index_documents", "Documents written to Elast
 index_conflicts_counter = Counter(
     "index_conflicts", "Writes that lost a compare-and-set and were merged again"
 )
+index_forwarded_counter = Counter(
+    "index_forwarded", "Registers written again because an older version stood behind them in the topic"
+)
 index_chunks_counter = Counter("index_chunks", "Chunks embedded")
 source_audit_gauge = Gauge(
     "source_audit_gauge",

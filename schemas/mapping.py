@@ -37,6 +37,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
     keyword = {"type": "keyword", "ignore_above": 1024}
     text = {"type": "text", "analyzer": analyzer}
     named = {"type": "text", "analyzer": "standard", "fields": {"raw": keyword}}
+    stored = {"type": "keyword", "index": False, "doc_values": False}
     return {
         "dynamic": "strict",
         "_meta": {"version": MAPPING_VERSION, **({"encoder": encoder} if encoder else {})},
@@ -49,12 +50,25 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             "thread_id": keyword,
             "part_path": keyword,
             "rfc_message_id": keyword,
+            "epoch": {"type": "integer"},
+            # Of a message: the newest at which it was seen, or deleted. Of an attachment: the same, as of its
+            # last write; what changes nothing else of a message is not written into its attachments.
+            "history_id": {"type": "long"},
+            "sources": keyword,  # who reported what stands here: "gmail_api", "imap"
             # the message, on both kinds
             "live": {"type": "boolean"},  # false: a tombstone, without content
             "subject": {**text, "fields": {"raw": keyword}},
             "sender": named,
             "to": named,
             "cc": named,
+            "bcc": named,
+            "reply_to": named,
+            # In lower case: each address, its domain, and the domains above that.
+            "sender_address": keyword,
+            "to_address": keyword,
+            "cc_address": keyword,
+            "bcc_address": keyword,
+            "reply_to_address": keyword,
             "sent_at": {"type": "date", "format": "epoch_millis"},
             "label_ids": keyword,
             "has_attachment": {"type": "boolean"},
@@ -83,7 +97,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
                 "properties": {
                     "ordinal": {"type": "integer"},
                     "page": {"type": "integer"},
-                    "label": {"type": "keyword", "index": False, "doc_values": False},
+                    "label": stored,
                     "text": text,
                     "vector": {
                         "type": "dense_vector",
@@ -95,7 +109,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             },
             # what the index worker needs to go on merging: registers by version, and the parts by path
             "registers": {"type": "object", "enabled": False},
-            "parts": {"type": "keyword", "index": False, "doc_values": False},
+            "parts": stored,
             "indexed_at": {"type": "date", "format": "epoch_millis"},
         },
     }

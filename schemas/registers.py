@@ -12,7 +12,7 @@ registers. So ``MessageState.join`` is commutative, associative and idempotent.
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from schemas.events import Event
@@ -23,6 +23,8 @@ CONTENT_PREFIX = "content/"
 LABEL_PREFIX = "label/"
 LABELS = "labels"
 DELETED = "deleted"
+
+Source = Literal["gmail_api", "imap"]
 
 # Raised when a newer engine should win over what an older one extracted from the same bytes.
 ENGINE_VERSION = 1
@@ -54,6 +56,8 @@ class MessageContent(Event):
     sender: str = ""
     to: tuple[str, ...] = ()
     cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()  # stands in mail that the mailbox's owner sent
+    reply_to: tuple[str, ...] = ()
     sent_at: int | None = None  # milliseconds
     size_bytes: int | None = None
     text: str = ""
@@ -97,10 +101,11 @@ class ContentVersion(Event):
     engine: int = ENGINE_VERSION
     rank: int
     digest: str
+    source: Source = "gmail_api"
 
-    def order(self) -> tuple[int, int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str, str]:
         """What versions compare by."""
-        return (self.epoch, self.verdict, self.engine, self.rank, self.digest)
+        return (self.epoch, self.verdict, self.engine, self.rank, self.digest, self.source)
 
 
 class Register(Event):
@@ -128,12 +133,21 @@ class ContentRegister(Register):
     message: MessageContent | None = None
     attachment: AttachmentContent | None = None
 
+    @model_validator(mode="after")
+    def _one_content(self) -> Self:
+        is_message = self.part_path == MESSAGE_PATH
+        if (self.message is not None, self.attachment is not None) != (is_message, not is_message):
+            raise ValueError(
+                "a message's content stands under the empty part path, an attachment's under its own"
+            )
+        return self
+
     @property
     @override
     def name(self) -> str:
         return CONTENT_PREFIX + self.part_path
 
-    def order(self) -> tuple[int, int, int, int, str]:
+    def order(self) -> tuple[int, int, int, int, str, str]:
         """What two contents of one part compare by."""
         return self.version.order()
 
@@ -144,15 +158,16 @@ class LabelsRegister(Register):
     epoch: int
     history_id: int
     label_ids: tuple[str, ...]
+    source: Source = "gmail_api"
 
     @property
     @override
     def name(self) -> str:
         return LABELS
 
-    def order(self) -> tuple[int, int, tuple[str, ...]]:
+    def order(self) -> tuple[int, int, tuple[str, ...], str]:
         """What two snapshots compare by; the labels break a tie the same way everywhere."""
-        return (self.epoch, self.history_id, tuple(sorted(self.label_ids)))
+        return (self.epoch, self.history_id, tuple(sorted(self.label_ids)), self.source)
 
 
 class LabelRegister(Register):
@@ -256,6 +271,14 @@ class MessageState(Event):
         return self.model_copy(
             update={"contents": contents, "labels": labels, "label_changes": changes, "deleted": deleted}
         )
+
+    def register(self, name: str) -> "LabelsRegister | LabelRegister | DeletedRegister | None":
+        """The register of that name as it stands, where it is not content."""
+        if name == LABELS:
+            return self.labels
+        if name == DELETED:
+            return self.deleted
+        return self.label_changes.get(name.removeprefix(LABEL_PREFIX))
 
     @property
     def observed(self) -> tuple[int, int] | None:

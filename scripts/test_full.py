@@ -80,6 +80,24 @@ def storm() -> None:
     _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
 
 
+def convergence() -> None:
+    """150 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
+    os.environ["CONVERGENCE_EXAMPLES"] = "150"
+    _pytest("tests/services/test_convergence.py", "-s")
+
+
+def outage() -> None:
+    """Elasticsearch away for 60 s, then overloaded, then slow."""
+    os.environ["OUTAGE_SECONDS"] = "60"
+    _pytest("tests/services/test_outage.py")
+
+
+def labels() -> None:
+    """10,000 label changes on documents of one chunk, and as many as time allows on such of a hundred."""
+    _run(sys.executable, "-m", "benchmarks.labels", "--chunks", "0", "1")
+    _run(sys.executable, "-m", "benchmarks.labels", "--chunks", "100", "--changes", "2000")
+
+
 def quota() -> None:
     """Three minutes flat out under each table, with a kill in between."""
     _run(sys.executable, "-m", "tests.quota_run", "--seconds", "180")
@@ -106,6 +124,9 @@ PARTS: dict[str, Callable[[], object]] = {
     "a storm over three mailboxes": storm,
     "quota of both eras": quota,
     "a reindex of 10,000 documents": reindex,
+    "an index that converges": convergence,
+    "an outage of Elasticsearch": outage,
+    "a storm of labels": labels,
     "office.mbox": office,
     "plain.mbox": plain,
 }

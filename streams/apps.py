@@ -11,26 +11,27 @@ import faust
 
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
-from connectors.kafka import Producer, Table
+from connectors.kafka import Producer, Record, Table
 from schemas import topics
 from schemas.events import MailboxRecord
+from schemas.registers import split_key
 from streams.attempts import Attempts
 from streams.dead_letters import DeadLetters
 from streams.documents import Documents
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
+from streams.forward import DocumentsLog
 from streams.gone import Gone
 from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
-from streams.settle import create_app, settle_batches, settle_each
+from streams.settle import BatchLimits, create_app, settle_batches, settle_each
 
 # Events that one worker holds un-acked: ids only, so a label change finds a place behind many fetches.
 EVENTS_IN_FLIGHT = 1_000
 BACKFILL_IN_FLIGHT = 500
 # Registers merged and written together. Bytes bound the memory, records the time until an ack.
-BATCH_RECORDS = 200
-BATCH_BYTES = 2 * 1024 * 1024
+BATCHES = BatchLimits(records=200, size_bytes=2 * 1024 * 1024, in_flight=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,18 @@ def index_app(config: WorkerConfig) -> faust.App:
         ):
             encoder = await asyncio.to_thread(open_encoder, config.encoder)
             await client.ensure(encoder.name)
-            gone = Gone(registry, producer)
             letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
-            indexer = Indexer(client, encoder, letters, config.max_chunks, gone)
-            await settle_batches(stream, indexer.handle, BATCH_RECORDS, BATCH_BYTES)
+            documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
+            indexer = Indexer(client, encoder, letters, config.max_chunks, documents, gone)
+            await settle_batches(stream, indexer.handle, BATCHES, message_of)
 
     return app
+
+
+def message_of(record: Record) -> str:
+    """The message key of a record of ``mail.documents``."""
+    owner, _ = split_key(record.key)
+    return owner
 
 
 def _topic(app: faust.App, *wanted: topics.Topic) -> Any:

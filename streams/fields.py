@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.utils import getaddresses
 from typing import Any, ClassVar
 
 from connectors.elasticsearch import Stored
 from schemas.identity import MESSAGE_PATH
 from schemas.registers import (
+    CONTENT_PREFIX,
     AnyRegister,
     ContentRegister,
     ContentVersion,
@@ -18,9 +20,14 @@ from schemas.registers import (
     MessageState,
     Segment,
 )
+from streams.quoting import own_words
 
 # What every part repeats of its message, so that a filter needs no join.
-REPEATED = ("thread_id", "rfc_message_id", "subject", "sender", "to", "cc", "sent_at")
+REPEATED = (
+    *("thread_id", "rfc_message_id", "subject", "sent_at"),
+    *("sender", "to", "cc", "bcc", "reply_to"),
+    *("sender_address", "to_address", "cc_address", "bcc_address", "reply_to_address"),
+)
 
 
 @dataclass(slots=True)
@@ -35,6 +42,10 @@ class MessageView:
     parts: frozenset[str]
     repeated: Mapping[str, Any]
     was_live: bool
+    # Offsets in the topic: of each register's winner, by register name; and, while the message is deleted, of
+    # the contents that are not shown. They are read again should it turn out to be seen after its deletion.
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    passed_over: frozenset[int] = frozenset()
     changed: bool = False
     new_content: ContentRegister | None = None
     part_contents: dict[str, ContentRegister] = field(default_factory=dict)
@@ -59,13 +70,15 @@ class MessageView:
             state=state,
             content=ContentVersion.model_validate(content) if content else None,
             parts=frozenset(source.get("parts") or ()),
-            repeated={name: source[name] for name in REPEATED if name in source},
+            repeated=_present(source, REPEATED),
             was_live=bool(source.get("live")),
+            offsets=registers.get("offsets") or {},
+            passed_over=frozenset(registers.get("passed_over", ())),
         )
 
-    def join(self, registers: Iterable[AnyRegister]) -> MessageView:
-        """The message after also seeing ``registers``; of each part the newest content is kept."""
-        state = self.state.join(registers)
+    def join(self, seen: Sequence[tuple[AnyRegister, int]]) -> MessageView:
+        """The message after also seeing registers at their offsets; the newest content of a part is kept."""
+        state = self.state.join(register for register, _ in seen)
         contents = state.contents
         state = state.model_copy(update={"contents": {}})
         own = contents.pop(MESSAGE_PATH, None)
@@ -81,13 +94,42 @@ class MessageView:
         if not state.live:
             view.content = None  # seen again later, the same content must be written again
             view.repeated = {}
+        view._note_offsets(seen, own)
         view.changed = (
             view.new_content is not None
+            or view.passed_over != self.passed_over
             or view.parts != self.parts
             or state != self.state
             or self.stored is None
         )
         return view
+
+    def _note_offsets(self, seen: Sequence[tuple[AnyRegister, int]], own: ContentRegister | None) -> None:
+        winners: list[AnyRegister] = [*self.state.label_changes.values()]
+        winners += [
+            item for item in (self.state.labels, self.state.deleted, self.new_content) if item is not None
+        ]
+        names = {winner.name for winner in winners} | (
+            {CONTENT_PREFIX} if self.content is not None else set()
+        )
+        by_identity = {id(register): offset for register, offset in seen}
+        known = self.offsets
+        offsets = {name: offset for name, offset in self.offsets.items() if name in names}
+        offsets |= {w.name: by_identity[id(w)] for w in winners if id(w) in by_identity}
+        self.offsets = offsets
+        if self.live:
+            self.passed_over = frozenset()
+        else:
+            contents = [*self.part_contents.values(), *([own] if own is not None else [])]
+            stood = {known[CONTENT_PREFIX]} if CONTENT_PREFIX in known else set()
+            self.passed_over |= stood | {by_identity[id(content)] for content in contents}
+
+    def pass_over(self, parts: Iterable[PartView]) -> None:
+        """Remember where the contents stand that a deletion takes out of the index."""
+        stood = {part.offset for part in parts if part.live and part.offset is not None}
+        if not self.live and not stood <= self.passed_over:
+            self.passed_over |= stood
+            self.changed = True
 
     def agrees_with(self, other: MessageView) -> bool:
         """Whether parts written for ``other`` are right for this view too."""
@@ -116,6 +158,9 @@ class MessageView:
             registers["deleted"] = deleted.model_dump(mode="json")
         if self.content is not None:
             registers["content"] = self.content.model_dump(mode="json")
+        registers["offsets"] = dict(self.offsets)
+        if self.passed_over:
+            registers["passed_over"] = sorted(self.passed_over)
         return {
             # Without content there is nothing to find yet: labels that came first wait in ``registers``.
             "live": self.live and self.content is not None,
@@ -123,7 +168,17 @@ class MessageView:
             "has_attachment": bool(self.parts) and self.live,
             "parts": sorted(self.parts),
             "registers": registers,
+            **self.origin_fields(),
         }
+
+    def origin_fields(self) -> dict[str, Any]:
+        """As of when the labels and the presence stand, and who said so."""
+        marks = [(mark.epoch, mark.history_id) for mark in (self.state.deleted,) if mark is not None]
+        if self.state.observed is not None:
+            marks.append(self.state.observed)
+        epoch, history_id = max(marks, default=(None, None))
+        sources = {item.source for item in (self.state.labels, self.content) if item is not None}
+        return _known({"epoch": epoch, "history_id": history_id, "sources": sorted(sources)})
 
     def repeated_fields(self) -> dict[str, Any]:
         """What the message's parts repeat of it."""
@@ -137,6 +192,7 @@ class PartView:
     FIELDS: ClassVar[tuple[str, ...]] = ("registers", "live", "label_ids", *REPEATED)
 
     content: ContentVersion | None
+    offset: int | None  # where in the topic the content stands
     live: bool
     repeats: Mapping[str, Any]
 
@@ -144,9 +200,11 @@ class PartView:
     def read(cls, stored: Stored | None) -> PartView:
         """The part as its document has it; an empty one where there is no document."""
         source = stored.source if stored is not None else {}
-        content = (source.get("registers") or {}).get("content")
+        registers = source.get("registers") or {}
+        content = registers.get("content")
         return cls(
             content=ContentVersion.model_validate(content) if content else None,
+            offset=registers.get("offset"),
             live=bool(source.get("live")),
             repeats=_present(source, (*REPEATED, "label_ids", "live")),
         )
@@ -168,6 +226,13 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "sender": content.sender,
             "to": list(content.to),
             "cc": list(content.cc),
+            "bcc": list(content.bcc),
+            "reply_to": list(content.reply_to),
+            "sender_address": address_forms([content.sender]),
+            "to_address": address_forms(content.to),
+            "cc_address": address_forms(content.cc),
+            "bcc_address": address_forms(content.bcc),
+            "reply_to_address": address_forms(content.reply_to),
             "sent_at": content.sent_at,
             "size_bytes": content.size_bytes,
             "text": content.text,
@@ -201,9 +266,20 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "inline": content.inline,
             "truncated": content.truncated,
             "text": "\n\n".join(segment.text for segment in content.segments),
-            "registers": {"content": register.version.model_dump(mode="json")},
+            "has_attachment": True,
         }
     )
+
+
+def address_forms(headers: Iterable[str]) -> list[str]:
+    """What an address in these headers is found by: itself, its domain, and the domains above that."""
+    forms = set()
+    for _, address in getaddresses(list(headers)):
+        address = address.strip().lower()
+        _, _, domain = address.rpartition("@")
+        names = domain.split(".")
+        forms |= {address} | {".".join(names[start:]) for start in range(len(names) - 1)}
+    return sorted(forms - {""})
 
 
 def segments_of(register: ContentRegister) -> Sequence[Segment]:
@@ -212,7 +288,7 @@ def segments_of(register: ContentRegister) -> Sequence[Segment]:
         return register.attachment.segments
     content = register.message
     assert content is not None, "a content register carries a message or an attachment"
-    return (Segment(text=f"{content.subject}\n\n{content.text}".strip()),)
+    return (Segment(text=f"{content.subject}\n\n{own_words(content.text)}".strip()),)
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,4 +296,4 @@ def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _present(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: fields[name] for name in names if name in fields}
+    return {name: fields[name] for name in names if fields.get(name) is not None}

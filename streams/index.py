@@ -4,30 +4,48 @@ A batch is worked through in rounds. A round reads the messages it touches and t
 the messages first and then the parts; whatever somebody else wrote in between goes into the next round.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from connectors.elasticsearch import Index, Stored, Vectors, Write
 from connectors.encoder import Encoder
-from connectors.errors import ConflictError, MailstreamError, UnavailableError, UndecodableEventError
+from connectors.errors import (
+    ConflictError,
+    DocumentTooLargeError,
+    MailstreamError,
+    UnavailableError,
+    UndecodableEventError,
+)
 from connectors.kafka import Record
 from connectors.metrics import index_chunks_counter, index_conflicts_counter, index_documents_counter
 from schemas.events import now_milliseconds
 from schemas.identity import MESSAGE_PATH, document_id, message_key
+from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
 from streams.fields import MessageView, PartView, attachment_fields, message_fields, segments_of
+from streams.forward import DocumentsLog, overtaken
 from streams.gone import Gone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
 # Conflicts are rare (a rebalance's overlap); a group that loses this often has a busy twin somewhere.
 MAX_ROUNDS = 20
-VECTOR_JSON_BYTES = 4_000  # 384 numbers of about ten characters
+# Elasticsearch is waited for in place: a new process would take a rebalance and the loading of the model, and
+# nothing is acked meanwhile, so that nothing more is read than fits into memory.
+OUTAGE_SECONDS = 600.0
+OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that is only just starting
 
 
 @dataclass(slots=True)
@@ -37,6 +55,10 @@ class _Group:
     mailbox_id: str
     message_id: str
     registers: list[tuple[AnyRegister, Record]] = field(default_factory=list)
+    # Part paths whose documents the index refused, and those of which nothing is tried any more.
+    refused: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    max_chunks: dict[str, int] = field(default_factory=dict)  # by part path, where all were too much
 
     @property
     def message_document(self) -> str:
@@ -52,6 +74,22 @@ class _Group:
                 return record
         return self.registers[-1][1]
 
+    def offset_of(self, content: ContentRegister) -> int:
+        """Where in the topic that content stands."""
+        return next(record.offset for register, record in self.registers if register is content)
+
+    def refuse(self, part_path: str) -> None:
+        """Go on without that part's content; without its document, where the content was not to blame."""
+        others = [
+            (register, record)
+            for register, record in self.registers
+            if not isinstance(register, ContentRegister) or register.part_path != part_path
+        ]
+        if part_path in self.refused or len(others) == len(self.registers) or not others:
+            self.given_up.add(part_path)
+        self.refused.add(part_path)
+        self.registers = others or self.registers
+
 
 @dataclass(slots=True)
 class _Planned:
@@ -61,6 +99,7 @@ class _Planned:
     part_path: str
     write: Write
     content: ContentRegister | None = None
+    chunks: int = 0
 
 
 class Indexer:
@@ -72,6 +111,7 @@ class Indexer:
         encoder: Encoder,
         dead_letters: DeadLetters,
         max_chunks: int,
+        documents: DocumentsLog | None = None,
         gone: Gone | None = None,
         known: Vectors | None = None,
     ) -> None:
@@ -80,16 +120,28 @@ class Indexer:
         self._known = known  # vectors that need not be computed again
         self._encoder = encoder
         self._dead_letters = dead_letters
-        self._max_chunks = max_chunks
+        self._max_chunks = min(max_chunks, MAX_CHUNKS)
+        self._documents = documents
+        # Batches are written side by side; the model takes one at a time, with all cores.
+        self._encoding = asyncio.Lock()
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
         groups = await self._grouped(records)
-        for _ in range(MAX_ROUNDS):
-            if not groups:
-                return
-            groups = await self._round(groups)
-        raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
+        rounds, waited_seconds = 0, 0.0
+        while groups:
+            if rounds == MAX_ROUNDS:
+                raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
+            try:
+                groups = await self._round(groups)
+                rounds += 1
+            except UnavailableError as error:
+                if waited_seconds >= OUTAGE_SECONDS:
+                    raise
+                log.warning("%s; trying again", error)
+                wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
+                await asyncio.sleep(wait_seconds)
+                waited_seconds += wait_seconds
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
         groups: dict[str, _Group] = {}
@@ -120,8 +172,8 @@ class Indexer:
         index = await self._index.current(self._encoder.name)
         messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
         views = {
-            group.message_document: MessageView.read(messages.get(group.message_document)).join(
-                register for register, _ in group.registers
+            group.message_document: await self._joined(
+                group, MessageView.read(messages.get(group.message_document))
             )
             for group in groups
         }
@@ -129,6 +181,9 @@ class Indexer:
             group.part_document(path) for group in groups for path in views[group.message_document].parts
         ]
         parts = await index.read(part_ids, PartView.FIELDS)
+        for group in groups:
+            view = views[group.message_document]
+            view.pass_over(_part_views(group, view, parts).values())
 
         again: dict[str, _Group] = {}
         planned = [
@@ -140,18 +195,37 @@ class Indexer:
             plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
         ]
         await self._embed([*planned, *part_plans])
-        rejected = await self._write(index, planned, again)
+        await self._write(index, planned, again)
         await self._write(index, [p for p in part_plans if p.group.message_document not in again], again)
-        written = [p for p in part_plans if p.group.message_document not in rejected]
-        await self._recheck(index, written, views, again)
+        await self._recheck(index, part_plans, views, again)
         for group in groups:
             if group.message_document not in again:
-                self._dead_letters.succeeded()
+                await self._forward(group, views[group.message_document], parts)
+                if not group.refused:
+                    self._dead_letters.succeeded()
         return list(again.values())
 
-    async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> set[str]:
-        """Write; conflicts are added to ``again``, documents refused for good are returned."""
-        rejected = set()
+    async def _joined(self, group: _Group, stored: MessageView) -> MessageView:
+        """The message with what the batch says; seen after a deletion, with the contents from before, too."""
+        view = stored.join([(register, record.offset) for register, record in group.registers])
+        if not view.live or not stored.passed_over or self._documents is None:
+            return view
+        partition = group.registers[0][1].partition
+        known = {record.offset for _, record in group.registers}
+        missing = sorted(stored.passed_over - known)
+        for record in await self._documents.read(partition, missing) if missing else ():
+            register = decode_register(record.key, record.value) if record.value is not None else None
+            if register is not None and register.message_id == group.message_id:
+                group.registers.append((register, record))
+        return stored.join([(register, record.offset) for register, record in group.registers])
+
+    async def _forward(self, group: _Group, view: MessageView, parts: Mapping[str, Stored]) -> None:
+        if self._documents is not None:
+            winners = overtaken(group.registers, view, _part_views(group, view, parts))
+            await self._documents.write_again(group.registers[0][1].partition, winners)
+
+    async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
+        """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
         results = await index.write([plan.write for plan in plans])
         for plan, result in zip(plans, results, strict=True):
             if result is None:
@@ -160,10 +234,14 @@ class Indexer:
             elif isinstance(result, ConflictError):
                 index_conflicts_counter.inc()
                 again[plan.group.message_document] = plan.group
+            elif isinstance(result, DocumentTooLargeError) and plan.chunks:
+                log.warning("document %s is too large with %d chunks", plan.write.document_id, plan.chunks)
+                plan.group.max_chunks[plan.part_path] = plan.chunks // 2
+                again[plan.group.message_document] = plan.group
             else:
                 await self._reject(plan, result)
-                rejected.add(plan.write.document_id)
-        return rejected
+                plan.group.refuse(plan.part_path)
+                again[plan.group.message_document] = plan.group
 
     async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
         await self._dead_letters.write(
@@ -195,7 +273,9 @@ class Indexer:
         chunked: list[tuple[_Planned, list[Chunk], bool]] = []
         for plan in plans:
             if plan.content is not None:
-                chunks, more = chunk(segments_of(plan.content), self._max_chunks)
+                most = plan.group.max_chunks.get(plan.part_path, self._max_chunks)
+                chunks, more = chunk(segments_of(plan.content), most)
+                plan.chunks = len(chunks)
                 chunked.append((plan, chunks, more))
         wanted = [(plan.write.document_id, piece.text) for plan, chunks, _ in chunked for piece in chunks]
         vectors = await self._vectors(wanted)
@@ -206,24 +286,25 @@ class Indexer:
                 fields["chunks"].append(_chunk_fields(piece, vectors[document, piece.text]))
             if more:
                 fields["truncated"] = True
-            size_bytes = 2 * len(fields.get("text", "")) + VECTOR_JSON_BYTES * len(chunks) + 2_000
-            plan.write = Write(plan.write.document_id, fields, plan.write.expected, False, size_bytes)
+            plan.write = Write(plan.write.document_id, fields, plan.write.expected)
 
-    async def _vectors(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[float]]:
+    async def _vectors(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], NDArray[np.float32]]:
         """The vectors of some texts, by document and text: those that are known, the others computed."""
-        known: dict[tuple[str, str], list[float]] = {}
+        known: dict[tuple[str, str], NDArray[np.float32]] = {}
         if self._known is not None and wanted:
             known = await self._known.read({document for document, _ in wanted})
         new = [pair for pair in dict.fromkeys(wanted) if pair not in known]
-        computed = await asyncio.to_thread(self._encoder.encode, [text for _, text in new]) if new else ()
-        index_chunks_counter.inc(len(new))
-        for pair, vector in zip(new, computed, strict=True):
-            # Six decimals are beyond what cosine ranking can tell, and half the bytes.
-            known[pair] = [round(float(number), 6) for number in vector]
+        if new:
+            async with self._encoding:
+                computed = await asyncio.to_thread(self._encoder.encode, [text for _, text in new])
+            known |= dict(zip(new, computed, strict=True))
+            index_chunks_counter.inc(len(new))
         return known
 
 
-def _chunk_fields(piece: Chunk, vector: list[float]) -> dict[str, Any]:
+def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
     fields: dict[str, Any] = {"ordinal": piece.ordinal, "text": piece.text, "vector": vector}
     if piece.page is not None:
         fields["page"] = piece.page
@@ -232,9 +313,13 @@ def _chunk_fields(piece: Chunk, vector: list[float]) -> dict[str, Any]:
     return fields
 
 
+def _part_views(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> dict[str, PartView]:
+    return {path: PartView.read(stored.get(group.part_document(path))) for path in view.parts}
+
+
 def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
     """The message's own document: whole when its content is new or gone, else only what changed."""
-    if not view.changed:
+    if not view.changed or MESSAGE_PATH in group.given_up:
         return None
     identity = {
         "kind": "message",
@@ -254,7 +339,7 @@ def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
 
 def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> Iterable[_Planned]:
     """The documents of the message's parts: new contents, and what they repeat of the message."""
-    for path in sorted(view.parts):
+    for path in sorted(view.parts - group.given_up):
         known = stored.get(group.part_document(path))
         part = PartView.read(known)
         content = view.part_contents.get(path)
@@ -268,13 +353,20 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
             "indexed_at": now_milliseconds(),
         }
         repeated = {**view.repeated_fields(), "live": view.live}
+        origin = view.origin_fields()
         if not view.live:
             if part.live:
                 tombstone = {**identity, "live": False, "registers": {}}
                 yield _Planned(group, path, Write(document, tombstone, known))
         elif content is not None and part.older_than(content):
-            fields = {**identity, **repeated, **attachment_fields(content)}
+            registers = {
+                "content": content.version.model_dump(mode="json"),
+                "offset": group.offset_of(content),
+            }
+            fields = {**identity, **origin, **repeated, **attachment_fields(content), "registers": registers}
             yield _Planned(group, path, Write(document, fields, known), content)
         elif known is not None and part.content is not None and part.repeats != repeated:
-            fields = {**repeated, "indexed_at": identity["indexed_at"]}
+            # What the message has no longer is taken from the part, too.
+            gone = dict.fromkeys(part.repeats.keys() - repeated.keys())
+            fields = {**origin, **gone, **repeated, "indexed_at": identity["indexed_at"]}
             yield _Planned(group, path, Write(document, fields, known, partial=True))

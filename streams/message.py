@@ -112,6 +112,8 @@ class MessageExtractor:
             sender=root.header("From") or "",
             to=_values(root, "To"),
             cc=_values(root, "Cc"),
+            bcc=_values(root, "Bcc"),
+            reply_to=_values(root, "Reply-To"),
             sent_at=message.received_at,
             size_bytes=message.size_bytes,
             text="\n\n".join(text for text in texts if text.strip()),

@@ -8,7 +8,8 @@ file and ``apps`` imports faust.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,22 +78,38 @@ def create_app(name: str, bootstrap: str, data_directory: Path) -> faust.App:
     return app
 
 
-class _Lane:
-    """The events of one partition in offset order: acks run behind the first that is not done."""
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """An event on its way."""
+
+    event: Any
+    record: Record
+    done: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.record.value or b"")
+
+
+class _Lanes:
+    """The events of each partition in offset order: acks run behind the first that is not done."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[Any, asyncio.Task[None]]] = deque()
+        self._lanes: dict[tuple[str, int], deque[_Entry]] = {}
 
-    def append(self, event: Any, task: asyncio.Task[None]) -> None:
-        self._events.append((event, task))
+    def append(self, event: Any) -> _Entry:
+        entry = _Entry(event, _record(event))
+        self._lane(entry).append(entry)
+        return entry
 
-    def ack_finished(self) -> None:
-        while self._events and self._events[0][1].done():
-            event, task = self._events[0]
-            if task.cancelled() or task.exception() is not None:
-                return
-            self._events.popleft()
-            event.ack()
+    def finish(self, entry: _Entry) -> None:
+        entry.done = True
+        lane = self._lane(entry)
+        while lane and lane[0].done:
+            lane.popleft().event.ack()
+
+    def _lane(self, entry: _Entry) -> deque[_Entry]:
+        return self._lanes.setdefault((entry.record.topic, entry.record.partition), deque())
 
 
 async def settle_each(stream: Any, handle: Callable[[Record], Awaitable[None]], in_flight: int) -> None:
@@ -100,50 +117,101 @@ async def settle_each(stream: Any, handle: Callable[[Record], Awaitable[None]], 
 
     What ``handle`` raises stops the worker, with the event and all behind it un-acked.
     """
-    lanes: dict[tuple[str, int], _Lane] = {}
+    lanes = _Lanes()
     slots = asyncio.Semaphore(in_flight)
 
-    def finished(lane: _Lane, _: object) -> None:
+    def finished(entry: _Entry, task: asyncio.Task[None]) -> None:
         slots.release()
-        lane.ack_finished()
+        if not task.cancelled() and task.exception() is None:
+            lanes.finish(entry)
 
     async def read(group: asyncio.TaskGroup) -> None:
         async for event in _events(stream):
             await slots.acquire()
-            record = _record(event)
-            lane = lanes.setdefault((record.topic, record.partition), _Lane())
-            task = group.create_task(_awaited(handle(record)))
-            lane.append(event, task)
-            task.add_done_callback(partial(finished, lane))
+            entry = lanes.append(event)
+            task = group.create_task(_awaited(handle(entry.record)))
+            task.add_done_callback(partial(finished, entry))
 
     await _in_group(read)
 
 
-async def settle_batches(
-    stream: Any, handle: Callable[[list[Record]], Awaitable[None]], max_records: int, max_bytes: int
-) -> None:
-    """Handle events in batches of what has arrived: one when it is quiet, ``max_records`` under load.
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is worked on at once: records and bytes of a batch, and batches side by side.
 
-    What ``handle`` raises stops the worker, with the whole batch and all behind it un-acked.
+    As much as one batch may hold waits beside them; what is more stays with Faust, and so in the topic.
     """
-    arrived: asyncio.Queue[Any] = asyncio.Queue(max_records)
+
+    records: int
+    size_bytes: int
+    in_flight: int
+
+    def reached(self, entries: Collection[_Entry]) -> bool:
+        """Whether these are as many as one batch may hold."""
+        return len(entries) >= self.records or sum(e.size_bytes for e in entries) >= self.size_bytes
+
+
+async def settle_batches(
+    stream: Any,
+    handle: Callable[[list[Record]], Awaitable[None]],
+    limits: BatchLimits,
+    owner: Callable[[Record], str],
+) -> None:
+    """Handle events in batches of what has arrived: one when it is quiet, ``limits.records`` under load.
+
+    Events of one ``owner`` are never in two batches at once: those that come while one is under way wait for
+    its end. What ``handle`` raises stops the worker, with its batch and all behind it un-acked.
+    """
+    lanes = _Lanes()
+    waiting: deque[_Entry] = deque()
+    busy: set[str] = set()  # owners
+    changed = asyncio.Condition()
+    under_way = 0
 
     async def read(group: asyncio.TaskGroup) -> None:
-        worker = group.create_task(work())
+        dispatcher = group.create_task(dispatch(group))
         async for event in _events(stream):
-            await arrived.put(event)
-        worker.cancel()
+            async with changed:
+                await changed.wait_for(lambda: not limits.reached(waiting))
+                waiting.append(lanes.append(event))
+                changed.notify_all()
+        dispatcher.cancel()
 
-    async def work() -> None:
+    async def dispatch(group: asyncio.TaskGroup) -> None:
+        nonlocal under_way
         while True:
-            events = [await arrived.get()]
-            size_bytes = len(events[0].message.value or b"")
-            while len(events) < max_records and size_bytes < max_bytes and not arrived.empty():
-                events.append(arrived.get_nowait())
-                size_bytes += len(events[-1].message.value or b"")
-            await handle([_record(event) for event in events])
-            for event in events:
-                event.ack()
+            async with changed:
+                await changed.wait_for(may_start)
+                batch = take()
+                changed.notify_all()
+            under_way += 1
+            group.create_task(work(batch))
+
+    def may_start() -> bool:
+        return under_way < limits.in_flight and any(map(is_free, waiting))
+
+    def is_free(entry: _Entry) -> bool:
+        return owner(entry.record) not in busy
+
+    def take() -> list[_Entry]:
+        batch: list[_Entry] = []
+        for entry in filter(is_free, tuple(waiting)):
+            if limits.reached(batch):
+                break
+            batch.append(entry)
+            waiting.remove(entry)
+        busy.update(owner(entry.record) for entry in batch)
+        return batch
+
+    async def work(batch: list[_Entry]) -> None:
+        nonlocal under_way
+        await handle([entry.record for entry in batch])
+        for entry in batch:
+            lanes.finish(entry)
+        async with changed:
+            under_way -= 1
+            busy.difference_update(owner(entry.record) for entry in batch)
+            changed.notify_all()
 
     await _in_group(read)
 

@@ -56,14 +56,12 @@ class Model:
     """What was written, and what must be found of it."""
 
     seed: int
-    repeats: bool = True  # whether older records come again
     registers: list[AnyRegister] = field(default_factory=list)
     history_id: int = 100
     messages: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self._deleted: set[str] = set()
 
     def arrive(self, *, steady: bool) -> list[AnyRegister]:
         """A new message; every third has an attachment."""
@@ -95,8 +93,6 @@ class Model:
         """Something happens to somebody: a label, a deletion, a new message, an older record again."""
         kind = self._random.random()
         known = self._random.choice(self.registers)
-        if known.message_id in self._deleted:
-            return self.arrive(steady=False)
         owner = {"mailbox_id": "box", "message_id": known.message_id}
         self.history_id += 1
         if kind < 0.5:
@@ -105,9 +101,8 @@ class Model:
             at = {"epoch": 1, "history_id": self.history_id}
             return self._written([LabelRegister(**owner, **at, label_id=label, present=present)])
         if kind < 0.65 and known.message_id.endswith("t"):
-            self._deleted.add(known.message_id)
             return self._written([DeletedRegister(**owner, epoch=1, history_id=self.history_id)])
-        if kind < 0.75 and self.repeats:
+        if kind < 0.75:
             return self._written([known])
         return self.arrive(steady=False)
 

@@ -1,6 +1,7 @@
 """Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it."""
 
-from connectors.elasticsearch.index import Index, Stored, Write
+from connectors.elasticsearch.bulk import Stored, Write
+from connectors.elasticsearch.index import Index
 from connectors.elasticsearch.vectors import Vectors
 from connectors.elasticsearch.versions import Version, Versions
 

@@ -2,69 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
-from connectors.elasticsearch.mapped import BUSY, MISSING, NO_INDEX, mapped
-from connectors.errors import (
-    ConfigurationError,
-    ConflictError,
-    MailstreamError,
-    RejectedDocumentError,
-    UnavailableError,
-)
+from connectors.elasticsearch.bulk import BulkSink, Stored, Write
+from connectors.elasticsearch.mapped import mapped
+from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from schemas import mapping
 
 log = logging.getLogger(__name__)
 
-# One bulk request stays well below the server's 100 MB limit, and small enough to be parsed quickly.
-MAX_BULK_BYTES = 8 * 1024 * 1024
-MAX_BULK_OPERATIONS = 500
-# How long a bulk's 429 items are tried again before the caller hears that the server is overloaded.
-BUSY_RETRIES = 6
 REQUEST_TIMEOUT_SECONDS = 60
-
-# A rebuilt index takes the old one's place within this many of these waits, see ``versions``.
-HELD_SECONDS = 0.5
-
-_CONFLICT, _HELD = 409, 403
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A document as it stands: the source fields asked for, and the version to compare with on writing."""
-
-    source: Mapping[str, Any]
-    seq_no: int
-    primary_term: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One compare-and-set write. ``expected`` None: the document must not exist yet.
-
-    ``partial`` merges the fields into the document and leaves the others, vectors included, as they are.
-    """
-
-    document_id: str
-    fields: Mapping[str, Any]
-    expected: Stored | None = None
-    partial: bool = False
-    size_bytes: int = field(default=1024)  # roughly, for the bulk's limit
+# The first version that takes vectors as base64 of big-endian floats.
+PACKED_VECTORS_SINCE = (9, 3)
 
 
 class Index:
     """The mail index: by ``name``, or, without one, behind its aliases."""
 
-    def __init__(self, client: AsyncElasticsearch, name: str | None = None) -> None:
+    def __init__(
+        self, client: AsyncElasticsearch, name: str | None = None, sink: BulkSink | None = None
+    ) -> None:
         self._client = client
         self.name = name
+        self._sink = sink or BulkSink(client)
         self._encoders: dict[str, str | None] = {}  # whose vectors an index holds, by its name
 
     @classmethod
@@ -101,29 +66,44 @@ class Index:
                 f"the index {name} has vectors of {known}, and ENCODER is {encoder}: set it back, or make an"
                 " index with the new one: `mailstream reindex`"
             )
-        return Index(self._client, name)
+        return Index(self._client, name, self._sink)
 
     async def ensure(self, encoder: str | None = None) -> None:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
         with mapped():
-            # Without this the server would invent an index that was removed in the midst of a write to it.
-            await self._client.indices.put_index_template(
-                name=mapping.WRITE_ALIAS, index_patterns=[f"{mapping.INDEX_PREFIX}*"], allow_auto_create=False
-            )
+            self._sink.packed_vectors = await takes_packed_vectors(self._client)
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
+                await self._extend_mapping()
                 return
             analyzer = await best_analyzer(self._client)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
+            # Every version of the index is made by the template; only the first gets the aliases here. And
+            # without it the server would invent a version that was removed in the midst of a write to it.
+            await self._client.indices.put_index_template(
+                name=mapping.INDEX_PREFIX,
+                index_patterns=[f"{mapping.INDEX_PREFIX}*"],
+                template={"settings": mapping.settings(), "mappings": mapping.mappings(analyzer, encoder)},
+                allow_auto_create=False,
+            )
             try:
                 await self._client.indices.create(
                     index=mapping.index_name(),
-                    settings=mapping.settings(),
-                    mappings=mapping.mappings(analyzer, encoder),
                     aliases={mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}},
                 )
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
+
+    async def _extend_mapping(self) -> None:
+        """Add the fields that this program knows and an older index does not."""
+        response = await self._client.indices.get_mapping(index=mapping.WRITE_ALIAS)
+        [known] = [index["mappings"].get("properties", {}) for index in response.values()]
+        analyzer = known.get("text", {}).get("analyzer", "standard")
+        wanted = mapping.mappings(analyzer)["properties"]
+        added = {name: wanted[name] for name in wanted.keys() - known.keys()}
+        if added:
+            log.info("adding fields to the index: %s", ", ".join(sorted(added)))
+            await self._client.indices.put_mapping(index=mapping.WRITE_ALIAS, properties=added)
 
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
@@ -147,86 +127,7 @@ class Index:
         A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
-        results: list[MailstreamError | None] = []
-        batch: list[Write] = []
-        size_bytes = 0
-        for write in writes:
-            if batch and (
-                size_bytes + write.size_bytes > MAX_BULK_BYTES or len(batch) >= MAX_BULK_OPERATIONS
-            ):
-                results += await self._bulk(batch)
-                batch, size_bytes = [], 0
-            batch.append(write)
-            size_bytes += write.size_bytes
-        if batch:
-            results += await self._bulk(batch)
-        return results
-
-    async def _bulk(self, writes: Sequence[Write]) -> list[MailstreamError | None]:
-        results: list[MailstreamError | None] = [None] * len(writes)
-        waiting = list(range(len(writes)))
-        held = False
-        for attempt in range(BUSY_RETRIES + 1):
-            items = await self._bulk_items([writes[position] for position in waiting])
-            busy = []
-            for position, item in zip(waiting, items, strict=True):
-                status = item["status"]
-                if status in BUSY:
-                    busy.append(position)
-                elif status == _CONFLICT:
-                    results[position] = ConflictError(f"document {writes[position].document_id} changed")
-                elif status == MISSING and item["error"]["type"] == "document_missing_exception":
-                    # A partial write to what somebody has removed: to be read again, like any conflict.
-                    results[position] = ConflictError(f"document {writes[position].document_id} is gone")
-                elif status == _HELD and item["error"]["type"] == "cluster_block_exception":
-                    # Another index is about to take its place: to be read again there.
-                    results[position] = ConflictError("the index is being replaced")
-                    held = True
-                elif status == MISSING and self.name is not None:
-                    results[position] = ConflictError(f"the index {self.name} was removed")
-                elif status == MISSING:
-                    raise ConfigurationError(NO_INDEX)
-                elif "error" in item:
-                    results[position] = RejectedDocumentError(_reason(item["error"]))
-            if held:
-                await asyncio.sleep(HELD_SECONDS)
-            if not busy:
-                return results
-            waiting = busy
-            await asyncio.sleep(0.2 * 2**attempt)
-        raise UnavailableError("Elasticsearch is overloaded: it keeps refusing writes (429)")
-
-    async def _bulk_items(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        operations: list[Mapping[str, Any]] = []
-        for write in writes:
-            target: dict[str, Any] = {"_id": write.document_id}
-            if write.expected is not None:
-                target["if_seq_no"] = write.expected.seq_no
-                target["if_primary_term"] = write.expected.primary_term
-            if write.partial:
-                operations += [{"update": target}, {"doc": write.fields}]
-            else:
-                operations += [{"create" if write.expected is None else "index": target}, write.fields]
-        with mapped():
-            try:
-                # Without its alias the server would invent an index of the alias's name, with a mapping of
-                # its own.
-                response = await self._client.bulk(
-                    index=self._written, operations=operations, require_alias=self.name is None
-                )
-            except ApiError as error:
-                if error.meta.status in BUSY:
-                    return [{"status": error.meta.status} for _ in writes]
-                if error.meta.status == 413:
-                    return await self._halves(writes)
-                raise
-        return [next(iter(item.values())) for item in response["items"]]
-
-    async def _halves(self, writes: Sequence[Write]) -> list[dict[str, Any]]:
-        if len(writes) == 1:
-            return [{"status": 413, "error": {"type": "too_large", "reason": "larger than a request may be"}}]
-        middle = len(writes) // 2
-        return await self._bulk_items(writes[:middle]) + await self._bulk_items(writes[middle:])
+        return await self._sink.write(self._written, writes)
 
     async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a search on the read alias. Raises ConfigurationError when the index does not exist."""
@@ -285,7 +186,13 @@ async def best_analyzer(client: AsyncElasticsearch) -> str:
     return "english"
 
 
-def _reason(error: Mapping[str, Any]) -> str:
-    cause = error.get("caused_by") or {}
-    # The type alone: reasons quote field values, and values are private.
-    return " ".join(filter(None, (str(error.get("type", "")), str(cause.get("type", "")))))
+async def takes_packed_vectors(client: AsyncElasticsearch) -> bool:
+    """Whether every node takes vectors in base64."""
+    try:
+        nodes = await client.nodes.info(filter_path="nodes.*.version")
+    except ApiError as error:
+        if error.meta.status >= 500:
+            raise
+        return False  # who may not ask sends numbers, which every version takes
+    versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
+    return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)

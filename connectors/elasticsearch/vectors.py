@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
+import numpy as np
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.mapped import mapped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # A document may have thousands of chunks, each with some kilobytes of numbers.
 _DOCUMENTS_A_REQUEST = 50
@@ -20,7 +25,7 @@ class Vectors:
         self._name = name
         self.found = 0  # vectors given so far
 
-    async def read(self, document_ids: Collection[str]) -> dict[tuple[str, str], list[float]]:
+    async def read(self, document_ids: Collection[str]) -> dict[tuple[str, str], NDArray[np.float32]]:
         """The vectors of these documents' chunks, by document and the chunk's text."""
         wanted, vectors = sorted(document_ids), {}
         for start in range(0, len(wanted), _DOCUMENTS_A_REQUEST):
@@ -35,6 +40,6 @@ class Vectors:
                 )
             for hit in answer["hits"]["hits"]:
                 for chunk in hit["_source"].get("chunks", ()):
-                    vectors[hit["_id"], chunk["text"]] = chunk["vector"]
+                    vectors[hit["_id"], chunk["text"]] = np.array(chunk["vector"], np.float32)
         self.found += len(vectors)
         return vectors

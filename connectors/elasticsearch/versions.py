@@ -15,7 +15,8 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from connectors.elasticsearch.index import Index, best_analyzer, connected
+from connectors.elasticsearch.bulk import BulkSink
+from connectors.elasticsearch.index import Index, best_analyzer, connected, takes_packed_vectors
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.vectors import Vectors
 from connectors.errors import UnavailableError
@@ -45,13 +46,17 @@ class Versions:
 
     def __init__(self, client: AsyncElasticsearch) -> None:
         self._client = client
+        self._sink = BulkSink(client)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Versions]:
         """A connection, closed at the end."""
         async with connected(url) as client:
-            yield cls(client)
+            versions = cls(client)
+            with mapped():
+                versions._sink.packed_vectors = await takes_packed_vectors(client)
+            yield versions
 
     async def all(self) -> list[Version]:
         """Every version there is, the oldest first."""
@@ -128,7 +133,7 @@ class Versions:
 
     def index(self, version: Version) -> Index:
         """The version as an index to read and write."""
-        return Index(self._client, version.name)
+        return Index(self._client, version.name, self._sink)
 
     def vectors(self, version: Version) -> Vectors:
         """The vectors that the version holds."""

@@ -12,7 +12,7 @@ from typing import Any
 import faust
 
 from connectors.kafka import Record
-from streams.settle import create_app, settle_batches, settle_each
+from streams.settle import BatchLimits, create_app, settle_batches, settle_each
 
 
 def main(bootstrap: str, group: str, topic: str, directory: Path, form: str) -> None:
@@ -40,7 +40,8 @@ def main(bootstrap: str, group: str, topic: str, directory: Path, form: str) -> 
         if form == "each":
             await settle_each(stream, handle, 100)
         else:
-            await settle_batches(stream, handle_batch, 10, 1_000_000)
+            limits = BatchLimits(records=10, size_bytes=1_000_000, in_flight=3)
+            await settle_batches(stream, handle_batch, limits, lambda record: str(record.offset))
 
     faust.Worker(app, loglevel="warning").execute_from_commandline()
 

@@ -25,6 +25,7 @@ from schemas.registers import (
     Segment,
     content_version,
 )
+from search.retrieval import Mode, search
 from streams.index import Indexer
 
 
@@ -118,6 +119,7 @@ def _deleted(history_id: int) -> DeletedRegister:
 
 async def _documents(index: Index) -> dict[str, dict[str, Any]]:
     ids = [document_id("box", "m1"), document_id("box", "m1", "2")]
+    await index.refresh()  # what was not refreshed yet is answered with vectors as they were sent
     stored = await index.read(ids, ["*"])
     return {
         document: {name: value for name, value in stored[document].source.items() if name != "indexed_at"}
@@ -170,6 +172,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
         for record in _records(shuffled):
             await indexer.handle([record])
         ids = [document_id("box", other), document_id("box", other, "2")]
+        await index.refresh()
         stored = await index.read(ids, ["*"])
         for mine, theirs in zip(ids, expected.values(), strict=True):
             varying = {"indexed_at", "message_id", "message_key", "registers"}
@@ -182,7 +185,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
 
 async def test_a_label_change_keeps_the_vectors(index: Index, indexer: Indexer) -> None:
     await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
-    for number in range(20):
+    for number in range(100):
         await indexer.handle(_records([_label(10 + number, "STARRED", present=number % 2 == 1)]))
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
     for document in (await _documents(index)).values():
@@ -242,6 +245,83 @@ async def test_a_rejected_document_is_a_dead_letter_and_its_neighbours_stand(
     assert [type(error).__name__ for _, error in letters.written] == ["RejectedDocumentError"]
     assert letters.written[0][0].key == bad.key
     assert (await _documents(index))[document_id("box", "m1")]["live"] is True
+
+
+async def test_a_message_whose_content_was_rejected_is_still_known(
+    index: Index, indexer: Indexer, letters: Letters
+) -> None:
+    """Its labels and its deletion reach its attachments, and the dead letter is written once."""
+    bad = _message()
+    assert bad.message is not None
+    bad = bad.model_copy(update={"message": bad.message.model_copy(update={"sent_at": 10**17})})
+    await indexer.handle(_records([_labels(5, "INBOX"), bad, _part("crane")]))
+    assert len(letters.written) == 1
+    message, part = (await _documents(index)).values()
+    assert (message["live"], part["live"], part["label_ids"]) == (False, True, ["INBOX"])
+    await indexer.handle(_records([_deleted(9)]))
+    assert [document["live"] for document in (await _documents(index)).values()] == [False, False]
+    assert len(letters.written) == 1
+
+
+async def test_nine_megabytes_of_text_are_found_by_their_last_word(
+    index: Index, indexer: Indexer, letters: Letters
+) -> None:
+    long = _message("long", text="tide " * 1_800_000 + "lighthouse")
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _labels(5, message_id="long"), long]))
+    assert not letters.written
+    await index.refresh()
+    [hit] = await search(index, None, "lighthouse", mode=Mode.KEYWORD)
+    assert hit.message_id == "long"
+    [stored] = (await index.read([document_id("box", "long")], ["truncated"])).values()
+    assert stored.source["truncated"] is True, "its vectors end before its text"
+    assert (await _documents(index))[document_id("box", "m1")]["live"] is True
+
+
+async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Index, letters: Letters) -> None:
+    indexer = Indexer(index, HashEncoder(), letters, max_chunks=50_000)  # type: ignore[arg-type]
+    content = AttachmentContent(
+        filename="log.txt",
+        content_type="text/plain",
+        outcome=Outcome.TEXT,
+        segments=tuple(Segment(text=f"entry{number} crane", page=number + 1) for number in range(20_000)),
+    )
+    many = _part().model_copy(
+        update={"attachment": content, "version": content_version(1, Outcome.TEXT, "x")}
+    )
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), many, _labels(5, message_id="m2")]))
+    assert not letters.written
+    part = (await _documents(index))[document_id("box", "m1", "2")]
+    # As many as nest in one document, or half of it, and so on, where the server has too little memory.
+    assert len(part["chunks"]) in {mapping.MAX_CHUNKS >> halved for halved in range(4)}
+    assert part["truncated"] is True
+    assert len(await index.read([document_id("box", "m2")], ["live"])) == 1
+    for word in ("entry9", "entry19999"):  # with a chunk to highlight, and beyond the last one
+        [hit] = await search(index, None, word, mode=Mode.KEYWORD)
+        assert [match.part_path for match in hit.matches] == ["2"]
+
+
+async def test_vectors_travel_packed_where_the_server_takes_them(index: Index, indexer: Indexer) -> None:
+    assert index._sink.packed_vectors, "the devstack's server is newer than 9.3"
+    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    assert document_id("box", "m1", "2") in await _vectors(index, "crane")
+    index._sink.packed_vectors = False
+    await indexer.handle(_records([_labels(6, message_id="m2"), _part("winch", message_id="m2")]))
+    assert document_id("box", "m2", "2") in await _vectors(index, "winch")
+
+
+async def test_an_index_from_before_gets_the_fields_that_it_lacks(
+    index: Index, indexer: Indexer, letters: Letters
+) -> None:
+    older = mapping.mappings()
+    del older["properties"]["bcc"], older["properties"]["sender_address"]
+    await index._client.indices.delete(index=mapping.index_name())
+    aliases = {mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}}
+    await index._client.indices.create(index=mapping.index_name(), mappings=older, aliases=aliases)
+    await index.ensure()
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    assert not letters.written
+    [message] = (await _documents(index)).values()
+    assert message["sender_address"] == ["anna@example.com", "example.com"]
 
 
 async def test_bytes_that_are_no_register_are_a_dead_letter(indexer: Indexer, letters: Letters) -> None:

@@ -1,5 +1,9 @@
 """The merge: any order, any repetition, the same state."""
 
+import json
+from itertools import permutations
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,13 +13,16 @@ from schemas.registers import (
     AnyRegister,
     AttachmentContent,
     ContentRegister,
+    ContentVersion,
     DeletedRegister,
     LabelRegister,
     LabelsRegister,
+    MessageContent,
     MessageState,
     content_version,
     decode_register,
 )
+from tests.merge_vectors import PATH, render, vectors
 
 _OWNER = {"mailbox_id": "box", "message_id": "m1"}
 _epochs = st.integers(1, 2)
@@ -39,6 +46,16 @@ _registers: st.SearchStrategy[AnyRegister] = st.one_of(
         _history,
         _labels,
         st.booleans(),
+    ),
+    st.builds(
+        lambda epoch, engine, text: ContentRegister(
+            **_OWNER,
+            version=ContentVersion(epoch=epoch, engine=engine, rank=5, digest=text),
+            message=MessageContent(text=text),
+        ),
+        _epochs,
+        st.integers(1, 2),
+        st.sampled_from("ab"),
     ),
     st.builds(lambda epoch, at: DeletedRegister(**_OWNER, epoch=epoch, history_id=at), _epochs, _history),
     st.builds(
@@ -71,6 +88,46 @@ def test_order_and_repetition_do_not_matter(registers: list[AnyRegister], random
 @given(st.lists(_registers, max_size=8), st.lists(_registers, max_size=8))
 def test_merging_in_pieces_is_merging_at_once(left: list[AnyRegister], right: list[AnyRegister]) -> None:
     assert MessageState().join(left).join(right) == MessageState().join([*left, *right])
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[st.lists(_registers, max_size=6)] * 3)
+def test_the_join_of_states_is_associative(
+    one: list[AnyRegister], two: list[AnyRegister], three: list[AnyRegister]
+) -> None:
+    def all_of(state: MessageState) -> list[AnyRegister]:
+        whole = [state.labels, state.deleted, *state.label_changes.values(), *state.contents.values()]
+        return [register for register in whole if register is not None]
+
+    left, middle, right = (MessageState().join(registers) for registers in (one, two, three))
+    outer = left.join(all_of(middle)).join(all_of(right))
+    assert outer == left.join(all_of(middle.join(all_of(right))))
+    assert outer == right.join(all_of(middle)).join(all_of(left)), "and commutative"
+    assert outer.join(all_of(outer)) == outer, "and idempotent"
+
+
+@pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector["name"])
+def test_the_vectors_for_other_languages_hold_in_every_order(vector: dict[str, Any]) -> None:
+    records = [decode_register(r["key"], json.dumps(r["value"]).encode()) for r in vector["records"]]
+    for order in permutations(records):
+        state = MessageState().join(order)
+        assert state.live == vector["merged"]["live"]
+        assert sorted(state.label_ids) == vector["merged"]["label_ids"]
+        versions = {path: content.version.model_dump(mode="json") for path, content in state.contents.items()}
+        expected = {path: content["version"] for path, content in vector["merged"]["contents"].items()}
+        assert versions == expected
+
+
+def test_the_published_vectors_are_those_of_the_code() -> None:
+    assert PATH.read_text() == render(), "run python -m tests.merge_vectors"
+
+
+def test_content_under_the_wrong_path_is_refused() -> None:
+    version = ContentVersion(epoch=1, rank=5, digest="x")
+    with pytest.raises(ValueError, match="part path"):
+        ContentRegister(**_OWNER, part_path="2", version=version, message=MessageContent())
+    with pytest.raises(ValueError, match="part path"):
+        ContentRegister(**_OWNER, version=version)
 
 
 @given(_registers)

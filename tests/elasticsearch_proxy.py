@@ -1,0 +1,106 @@
+"""A proxy in front of Elasticsearch that refuses, delays and cuts off, as told; it counts what it did."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from aiohttp import ClientError, ClientSession, web
+
+_PASSED_ON = ("Content-Type", "X-Elastic-Product")
+
+
+class ElasticsearchProxy:
+    """``busy_bulks`` and ``busy_items`` are refused (429) before ``slow_seconds`` counts; 0 is off."""
+
+    def __init__(self, target: str, session: ClientSession) -> None:
+        self.target = target
+        self._session = session
+        self.url = ""
+        self.busy_bulks = 0  # whole bulks still to be refused
+        self.busy_items = 0  # bulks of which every other item is still to be refused
+        self.slow_seconds = 0.0
+        self.seen: Counter[str] = Counter()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, target: str) -> AsyncIterator["ElasticsearchProxy"]:
+        """A proxy on a free port of this machine."""
+        async with ClientSession() as session:
+            proxy = cls(target, session)
+            async with proxy._served():
+                yield proxy
+
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        application = web.Application(client_max_size=200 * 1024 * 1024)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{port}"
+        try:
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if not request.path.endswith("_bulk"):
+            return await self._forward(request, body)
+        if self.busy_bulks:
+            self.busy_bulks -= 1
+            self.seen["busy bulk"] += 1
+            error = {"type": "es_rejected_execution_exception", "reason": "busy"}
+            return web.json_response(
+                {"error": error, "status": 429}, status=429, headers={"X-Elastic-Product": "Elasticsearch"}
+            )
+        if self.slow_seconds:
+            self.seen["slow bulk"] += 1
+            await asyncio.sleep(self.slow_seconds)
+        if self.busy_items:
+            self.busy_items -= 1
+            return await self._half(request, body)
+        return await self._forward(request, body)
+
+    async def _half(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """Every other item reaches the server; the others are refused."""
+        lines = body.splitlines(keepends=True)
+        items = [lines[start : start + 2] for start in range(0, len(lines), 2)]
+        answer = await self._forward(request, b"".join(line for item in items[::2] for line in item))
+        if answer.status != 200:
+            return answer
+        assert isinstance(answer.body, bytes)
+        response = orjson.loads(answer.body)
+        for position, item in enumerate(items):
+            if position % 2:
+                [(action, target)] = orjson.loads(item[0]).items()
+                refused = {"_id": target["_id"], "status": 429, "error": {"type": "busy", "reason": "busy"}}
+                response["items"].insert(position, {action: refused})
+                self.seen["busy item"] += 1
+        response["errors"] = True
+        return web.Response(
+            body=orjson.dumps(response),
+            headers={name: answer.headers[name] for name in _PASSED_ON if name in answer.headers},
+        )
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        headers = {
+            name: value for name, value in request.headers.items() if name in ("Content-Type", "Accept")
+        }
+        try:
+            async with self._session.request(
+                request.method, f"{self.target}{request.rel_url}", data=body, headers=headers
+            ) as response:
+                passed = {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
+                return web.Response(body=await response.read(), status=response.status, headers=passed)
+        except ClientError as error:
+            # The server is gone: so are its connections.
+            self.seen["cut off"] += 1
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionError("the server behind the proxy does not answer") from error

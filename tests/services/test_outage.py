@@ -1,0 +1,130 @@
+"""Elasticsearch goes away in mid-run, comes back overloaded, and then slow: nothing is lost by it.
+
+OUTAGE_SECONDS is how long it is away (60 in ``make test-full``).
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from connectors.elasticsearch import Index
+from connectors.kafka import LagMeter, Producer, apply_topics, read_all
+from devstack.stack import Stack, start_stack
+from schemas import topics
+from schemas.outcomes import Outcome
+from schemas.registers import ContentRegister, LabelsRegister, MessageContent, content_version
+from streams.documents import Documents
+from tests.elasticsearch_proxy import ElasticsearchProxy
+
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "4"))
+PARTITIONS = 2
+BATCH = 150
+WAIT_SECONDS = 180.0
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def own_stack() -> Iterator[Stack]:
+    with start_stack() as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def _worker(stack: Stack, url: str, directory: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
+        "ELASTICSEARCH_URL": url,
+        "ENCODER": "hash",
+        "STATE_DIRECTORY": str(directory / "state"),
+    }
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - starting takes no time worth awaiting
+            [sys.executable, "-m", "cli.main", "worker", "index"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+class Mail:
+    """Sends messages to ``mail.documents``, a batch at a time."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.sent = 0
+
+    async def send(self) -> None:
+        for _ in range(BATCH):
+            owner = {"mailbox_id": "box", "message_id": f"m{self.sent}"}
+            text = f"the harbour wall {self.sent}"
+            await self._documents.send(
+                [
+                    LabelsRegister(**owner, epoch=1, history_id=5, label_ids=("INBOX",)),
+                    ContentRegister(
+                        **owner,
+                        version=content_version(1, Outcome.TEXT, text),
+                        message=MessageContent(subject="wall", text=text),
+                    ),
+                ]
+            )
+            self.sent += 1
+
+
+async def _caught_up(meter: LagMeter, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (lag := await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name])) > 0:
+        assert process.poll() is None, f"the worker ended:\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"{lag} records behind:\n{log.read_text()[-3000:]}"
+        await asyncio.sleep(0.2)
+
+
+async def test_elasticsearch_away_then_overloaded_then_slow(own_stack: Stack, tmp_path: Path) -> None:
+    await apply_topics(own_stack.kafka_bootstrap, topics.with_partitions(PARTITIONS))
+    log = tmp_path / "log"
+    async with (
+        ElasticsearchProxy.open(own_stack.elasticsearch_url) as proxy,
+        Producer(own_stack.kafka_bootstrap) as producer,
+        LagMeter.open(own_stack.kafka_bootstrap) as meter,
+        _worker(own_stack, proxy.url, tmp_path) as worker,
+    ):
+        mail = Mail(Documents(producer, PARTITIONS))
+        await mail.send()
+        await _caught_up(meter, worker, log)
+
+        await mail.send()
+        await asyncio.to_thread(own_stack.elasticsearch.stop)
+        await mail.send()
+        await asyncio.sleep(OUTAGE_SECONDS)
+        assert await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > 0, "acked without a server"
+        await asyncio.to_thread(own_stack.restart_elasticsearch)
+        await _caught_up(meter, worker, log)
+
+        proxy.busy_bulks, proxy.busy_items = 5, 5
+        await mail.send()
+        await _caught_up(meter, worker, log)
+
+        proxy.slow_seconds = 1.0
+        await mail.send()
+        await _caught_up(meter, worker, log)
+
+        assert proxy.seen["cut off"] > 0, proxy.seen
+        assert proxy.seen["busy bulk"] == 5, proxy.seen
+        assert proxy.seen["busy item"] >= 20, proxy.seen
+        assert proxy.seen["slow bulk"] >= 2, proxy.seen
+        assert worker.poll() is None, "an outage is waited for, not died of"
+    async with Index.open(own_stack.elasticsearch_url) as index:
+        await index.refresh()
+        assert await index.count({"term": {"live": True}}) == mail.sent == 5 * BATCH
+    assert await read_all(own_stack.kafka_bootstrap, topics.DEAD_LETTERS.name) == []

@@ -1,0 +1,97 @@
+"""Batches side by side: never two with one owner, acks in offset order, nothing acked past a failure."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from connectors.kafka import Record
+from streams.settle import BatchLimits, settle_batches
+
+LIMITS = BatchLimits(records=10, size_bytes=1_000, in_flight=3)
+
+
+@dataclass
+class Stream:
+    """Stands for Faust's: gives the events of two partitions, remembers the acks, then stays open."""
+
+    keys: list[str]
+    acked: list[tuple[int, int]] = field(default_factory=list)
+
+    def noack(self) -> "Stream":
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        for number, key in enumerate(self.keys):
+            yield self._event(number % 2, number // 2, key)
+        await asyncio.Event().wait()
+
+    def _event(self, partition: int, offset: int, key: str) -> Any:
+        message = SimpleNamespace(
+            topic="t", partition=partition, offset=offset, key=key.encode(), value=b"x" * 20
+        )
+        return SimpleNamespace(message=message, ack=lambda: self.acked.append((partition, offset)))
+
+
+async def _settle(stream: Stream, handle: Any, limits: BatchLimits = LIMITS) -> None:
+    async with asyncio.timeout(20):
+        await settle_batches(stream, handle, limits, lambda record: record.key)
+
+
+async def test_batches_overlap_and_owners_do_not_meet() -> None:
+    stream = Stream([f"k{number * 7 % 11}" for number in range(200)])
+    under_way: set[str] = set()
+    most_batches = batches = 0
+
+    async def handle(records: list[Record]) -> None:
+        nonlocal batches, most_batches
+        batches += 1
+        most_batches = max(most_batches, batches)
+        owners = {record.key for record in records}
+        assert not owners & under_way
+        under_way.update(owners)
+        assert len(records) <= LIMITS.records
+        await asyncio.sleep(0.002 * (len(stream.acked) % 3))
+        under_way.difference_update(owners)
+        batches -= 1
+
+    task = asyncio.create_task(_settle(stream, handle))
+    while len(stream.acked) < 200 and not task.done():  # noqa: ASYNC110 - an ack wakes nobody
+        await asyncio.sleep(0.01)
+    task.cancel()
+    assert sorted(stream.acked) == [(p, offset) for p in (0, 1) for offset in range(100)]
+    for partition in (0, 1):
+        offsets = [offset for p, offset in stream.acked if p == partition]
+        assert offsets == sorted(offsets)
+    assert 1 < most_batches <= LIMITS.in_flight
+
+
+async def test_nothing_behind_a_failure_is_acked() -> None:
+    stream = Stream([f"k{number}" for number in range(100)])
+
+    async def handle(records: list[Record]) -> None:
+        await asyncio.sleep(0)
+        if any((record.partition, record.offset) == (0, 12) for record in records):
+            await asyncio.sleep(0.05)  # the batches behind it end first
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        await _settle(stream, handle)
+    assert all(offset < 12 for partition, offset in stream.acked if partition == 0)
+
+
+async def test_an_event_larger_than_a_batch_goes_alone() -> None:
+    stream = Stream(["a", "b", "c"])
+    sizes: list[int] = []
+
+    async def handle(records: list[Record]) -> None:
+        sizes.append(len(records))
+        if sum(sizes) == 3:
+            raise RuntimeError("done")
+
+    with pytest.raises(RuntimeError, match="done"):
+        await _settle(stream, handle, BatchLimits(records=10, size_bytes=5, in_flight=1))
+    assert sizes == [1, 1, 1]
