@@ -31,6 +31,10 @@ COMMANDS = {
         "Build the index anew from the log, beside the live one, then swap.",
     ),
     "dead-letters": ("cli.dead_letters", "Look at what failed for good; replay or discard it."),
+    "reprocess": (
+        "cli.reprocess",
+        "Read attachments and messages again that a better engine, or newer signatures, should see.",
+    ),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cli.running import gmail_mailboxes, gmail_quota, run_until_signal, start_observing
+from cli.running import gmail_mailboxes, gmail_quota, once_per_content, run_until_signal, start_observing
 from cli.settings import Settings, settings
 
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
@@ -147,14 +147,15 @@ def worker_config(config: Settings, name: str) -> Any:
         state_directory=config.state_directory,
         open_mailbox=lambda record, credential: mailboxes().open(record, credential),
         on_part=lambda part: mailboxes().quota.set_part(part),
-        open_engine=lambda: engine(config),
+        open_once=lambda: once_per_content(config),
+        open_engine=lambda once: engine(config, once),
         encoder=config.encoder,
         max_chunks=config.max_chunks_per_document,
     )
 
 
-def engine(config: Settings) -> Any:
-    """The ephemeral engine that the settings describe."""
+def engine(config: Settings, once: Any = None) -> Any:
+    """The ephemeral engine that the settings describe; ``once`` remembers what was read lately."""
     from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
 
@@ -167,6 +168,7 @@ def engine(config: Settings) -> Any:
         PoolConfig(config.ephemeral_directory, config.parser_processes),
         limits,
         scanner(config, limits.max_attachment_bytes),
+        once,
     )
 
 

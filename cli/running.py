@@ -1,10 +1,13 @@
 """What the long-running commands share: logs, metrics, configuration, and how work ends on a signal."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import logging
 import signal
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from prometheus_client import start_http_server
@@ -28,8 +31,8 @@ def start_observing(settings: Settings) -> None:
         start_http_server(settings.metrics_port)
 
 
-def vault(settings: Settings) -> Vault:
-    """The credentials' vault. Raises ConfigurationError without a key."""
+def _keys(settings: Settings) -> list[str]:
+    """The credentials' keys; the first seals."""
     keys = [settings.credentials_key.get_secret_value()]
     if settings.credentials_key_file is not None:
         try:
@@ -37,12 +40,33 @@ def vault(settings: Settings) -> Vault:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"CREDENTIALS_KEY_FILE cannot be read: {error}") from error
         keys += [line.partition("#")[0].strip() for line in lines]
-    keys = [key for key in keys if key]
+    return [key for key in keys if key]
+
+
+def vault(settings: Settings) -> Vault:
+    """The credentials' vault. Raises ConfigurationError without a key."""
+    keys = _keys(settings)
     if not keys:
         raise ConfigurationError(
             "CREDENTIALS_KEY is not set: make one with `mailstream keys new` and keep it safe"
         )
     return Vault(keys)
+
+
+@asynccontextmanager
+async def once_per_content(settings: Settings) -> AsyncIterator[Any]:
+    """What remembers contents that were read lately, or None: where it is off, or without a key to hide
+    them under."""
+    from connectors.elasticsearch import ContentCache
+    from streams.once import Once
+
+    keys = _keys(settings)
+    if not settings.content_cache_hours or not keys:
+        yield None
+        return
+    lifetime_seconds = settings.content_cache_hours * 3600
+    async with ContentCache.open(settings.elasticsearch_url, lifetime_seconds) as cache:
+        yield Once(cache, hmac.new(base64.b64decode(keys[0]), b"content cache", hashlib.sha256).digest())
 
 
 def gmail_quota(settings: Settings, share: float) -> Quota:

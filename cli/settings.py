@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     attachment_max_bytes: int = Field(
         50 * 1024 * 1024, ge=1, description="Larger attachments are not downloaded; their metadata is found"
     )
+    content_cache_hours: float = Field(
+        24.0,
+        ge=0,
+        le=24,
+        description="How long the text of the same bytes is remembered for other mailboxes; 0 not at all",
+    )
     parser_processes: int = Field(2, ge=1, description="Sandboxed parsers that one worker keeps")
     scanner: Literal["off", "clamd", "http"] = Field(
         "off", description="Which malware scanner sees attachments before they are read"

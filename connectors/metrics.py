@@ -42,6 +42,11 @@ index_conflicts_counter = Counter(
 index_forwarded_counter = Counter(
     "index_forwarded", "Registers written again because an older version stood behind them in the topic"
 )
+content_cache_counter = Counter(
+    "content_cache",
+    "Lookups in the content cache: kinds verdict, text, vectors; away counts its failures",
+    ["kind", "found"],
+)
 index_chunks_counter = Counter("index_chunks", "Chunks embedded")
 source_audit_gauge = Gauge(
     "source_audit_gauge",

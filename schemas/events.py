@@ -250,7 +250,9 @@ class Deferred(Event):
     message_id: str
     epoch: int
     part_path: str = ""  # an attachment, or the whole message when empty
-    reason: Literal["ocr", "throttled", "unavailable"]
+    reason: Literal["ocr", "throttled", "unavailable", "reprocess"]
+    # To read again, of one message: part paths, each with the verdict that stood when it was asked for.
+    parts: dict[str, int] = Field(default_factory=dict)
     fetch: Literal["full", "raw"] = "full"
     not_before: int = 0
     attempts: int = 0

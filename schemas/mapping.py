@@ -10,6 +10,8 @@ INDEX_PREFIX = "mail-v"
 MAPPING_VERSION = 1
 READ_ALIAS = "mail-read"
 WRITE_ALIAS = "mail-write"
+CACHE_INDEX = "mail-content-v1"
+CACHE_ALIAS = "mail-content"
 VECTOR_DIMENSIONS = 384  # all-MiniLM-L6-v2
 
 # Elasticsearch's own bound on nested objects in a document; what lies beyond stays findable by words.
@@ -91,6 +93,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             "signature": keyword,
             "skipped_reason": keyword,
             "engines": keyword,
+            "engine_version": {"type": "integer"},
             "seconds": {"type": "float"},
             "chunks": {
                 "type": "nested",
@@ -111,5 +114,21 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             "registers": {"type": "object", "enabled": False},
             "parts": stored,
             "indexed_at": {"type": "date", "format": "epoch_millis"},
+        },
+    }
+
+
+def cache_settings(replicas: int = 0) -> dict[str, Any]:
+    """Settings of the content cache's index: it is read by id, and its loss costs time only."""
+    return {"number_of_shards": 1, "number_of_replicas": replicas, "codec": "best_compression"}
+
+
+def cache_mappings() -> dict[str, Any]:
+    """The content cache's mapping: no search looks into an entry."""
+    return {
+        "dynamic": "strict",
+        "properties": {
+            "entry": {"type": "object", "enabled": False},
+            "expires_at": {"type": "date", "format": "epoch_millis"},
         },
     }

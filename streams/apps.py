@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from schemas.registers import split_key
 from streams.attempts import Attempts
 from streams.dead_letters import DeadLetters
 from streams.documents import Documents
+from streams.embeddings import OnceEncoder
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
 from streams.forward import DocumentsLog
@@ -25,6 +26,7 @@ from streams.gone import Gone
 from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
+from streams.once import Once
 from streams.settle import BatchLimits, create_app, settle_batches, settle_each
 
 # Events that one worker holds un-acked: ids only, so a label change finds a place behind many fetches.
@@ -43,7 +45,8 @@ class WorkerConfig:
     state_directory: Path
     open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
     on_part: Callable[[float], None]  # hears which part (0-1] of all partitions is this worker's
-    open_engine: Callable[[], EphemeralAttachmentHandler]
+    open_once: Callable[[], AbstractAsyncContextManager[Once | None]]
+    open_engine: Callable[[Once | None], EphemeralAttachmentHandler]
     encoder: str
     max_chunks: int
 
@@ -93,8 +96,9 @@ def index_app(config: WorkerConfig) -> faust.App:
             Producer(config.kafka_bootstrap) as producer,
             Index.open(config.elasticsearch_url) as client,
             Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
+            config.open_once() as once,
         ):
-            encoder = await asyncio.to_thread(open_encoder, config.encoder)
+            encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
             await client.ensure(encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
             documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
@@ -153,7 +157,8 @@ class _Pipeline:
         mailboxes = await stack.enter_async_context(
             Mailboxes.follow(config.kafka_bootstrap, config.open_mailbox)
         )
-        engine = await stack.enter_async_context(config.open_engine())
+        once = await stack.enter_async_context(config.open_once())
+        engine = await stack.enter_async_context(config.open_engine(once))
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
         self._all = await producer.partitions(self._topic)
         self._tell()

@@ -35,6 +35,7 @@ from streams.extractors.charsets import decode_surely
 from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.extractors.text import without_tags
+from streams.once import Once
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 from streams.scanning import Scanner, Scanning
 
@@ -82,13 +83,19 @@ class EphemeralAttachmentHandler:
     """The engine. Used as an async context: it owns a pool of parser processes."""
 
     def __init__(
-        self, pool: PoolConfig, config: EngineConfig | None = None, scanner: Scanner | None = None
+        self,
+        pool: PoolConfig,
+        config: EngineConfig | None = None,
+        scanner: Scanner | None = None,
+        once: Once | None = None,
     ) -> None:
         self._config = config or EngineConfig()
         self._pool = ParserPool(pool)
         self._scanning = None
         if scanner is not None:
             self._scanning = Scanning(scanner, self._config.scan_seconds, closed=self._config.block_unscanned)
+        self._scanner = scanner
+        self._once = once
         self._budget = _ByteBudget(self._config.byte_budget)
         self._may_ocr = False
 
@@ -149,13 +156,13 @@ class EphemeralAttachmentHandler:
                 del payload
                 await reservation.shrink(held.size_bytes)
                 about = replace(about, size_bytes=held.size_bytes, sha256=held.sha256)
-                verdict = await self._scan(held)
+                verdict = await self._verdict(held)
                 scan = verdict.scan
                 if scan is Scan.INFECTED or (scan is Scan.UNSCANNED and self._config.block_unscanned):
                     return AttachmentResult(
                         Outcome.BLOCKED, about, scan, verdict.signature, skipped_reason=scan.value
                     )
-                return await self._run(self._job(about, ocr), held, Assembly(about, verdict))
+                return await self._read(about, verdict, self._job(about, ocr), held)
 
     async def require_scanner(self) -> None:
         """Raises ScannerUnavailableError where an attachment could not be read without a verdict now."""
@@ -216,6 +223,21 @@ class EphemeralAttachmentHandler:
             seconds=config.ocr_page_seconds if ocr else config.deadline_seconds,
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
         )
+
+    async def _verdict(self, held: _Held) -> ScanVerdict:
+        if self._once is None or self._scanner is None:
+            return await self._scan(held)
+        return await self._once.verdict(held.sha256, self._scanner.version, lambda: self._scan(held))
+
+    async def _read(self, about: Metadata, verdict: ScanVerdict, job: Job, held: _Held) -> AttachmentResult:
+        assembly = Assembly(about, verdict)
+        if self._once is None:
+            return await self._run(job, held, assembly)
+
+        async def read() -> tuple[AttachmentResult, bool]:
+            return await self._run(job, held, assembly), assembly.complete
+
+        return await self._once.result(about, verdict, job, read)
 
     async def _scan(self, held: _Held) -> ScanVerdict:
         if self._scanning is None:

@@ -172,7 +172,9 @@ class Extract:
             lambda: client.message(work.message_id, raw=work.fetch == "raw", background=background)
         )
         fetched = FetchedMessage(mailbox, client, message, background)
-        if work.part_path:
+        if work.parts:
+            await self._extractor.read_again(fetched, work.parts)
+        elif work.part_path:
             await self._extractor.read_part(fetched, work.part_path)
         else:
             await self._extractor.upsert(fetched)

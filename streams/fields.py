@@ -237,6 +237,7 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "size_bytes": content.size_bytes,
             "text": content.text,
             "truncated": content.truncated,
+            "engine_version": register.version.engine,
         }
     )
 
@@ -258,6 +259,7 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "signature": content.signature,
             "skipped_reason": content.skipped_reason,
             "engines": list(content.engines),
+            "engine_version": register.version.engine,
             "seconds": content.seconds,
             "pages": content.pages,
             "author": content.author,

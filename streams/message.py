@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from connectors.gmail.message import MailMessage
 from connectors.metrics import gmail_attachments_processed_counter, gmail_attachments_skipped_counter
 from schemas import mime
 from schemas.events import Deferred, MailboxRecord
+from schemas.identity import MESSAGE_PATH
 from schemas.outcomes import Outcome
 from schemas.registers import (
     AttachmentContent,
@@ -63,6 +64,40 @@ class MessageExtractor:
 
         Raises what the fetches raise; what was sent until then stays, and is sent again without harm.
         """
+        await self._labels(fetched)
+        if not fetched.mailbox.in_scope(fetched.message.label_ids):
+            return
+        leaves = mime.attachments(fetched.message.root)
+        await self._documents.send([await self._message_register(fetched, leaves)])
+        inline = inline_paths(fetched.message.root)
+        for leaf in leaves:
+            await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
+
+    async def require_scanner(self) -> None:
+        """Raises ScannerUnavailableError where attachments could not be read now."""
+        await self._engine.require_scanner()
+
+    async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
+        """Send the content of one attachment and of all that it holds, OCR included."""
+        await self.read_again(fetched, {part_path: 0})
+
+    async def read_again(self, fetched: FetchedMessage, parts: Mapping[str, int]) -> None:
+        """Send the content of some parts, OCR included; the message's own is that of the empty path.
+
+        ``parts`` says which verdict stood on each: what is found clean now takes back that it was not.
+        """
+        leaves = mime.attachments(fetched.message.root)
+        if MESSAGE_PATH in parts:
+            await self._labels(fetched)
+            await self._documents.send([await self._message_register(fetched, leaves)])
+        inline = inline_paths(fetched.message.root)
+        for leaf in leaves:
+            if leaf.path in parts:
+                await self._attachment(
+                    fetched, leaf, inline=leaf.path in inline, ocr=True, standing=parts[leaf.path]
+                )
+
+    async def _labels(self, fetched: FetchedMessage) -> None:
         message, mailbox = fetched.message, fetched.mailbox
         # The labels go first: an index that knows a newer deletion then knows what to make of the rest.
         await self._documents.send(
@@ -76,24 +111,6 @@ class MessageExtractor:
                 )
             ]
         )
-        if not mailbox.in_scope(message.label_ids):
-            return
-        leaves = mime.attachments(message.root)
-        await self._documents.send([await self._message_register(fetched, leaves)])
-        inline = inline_paths(message.root)
-        for leaf in leaves:
-            await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
-
-    async def require_scanner(self) -> None:
-        """Raises ScannerUnavailableError where attachments could not be read now."""
-        await self._engine.require_scanner()
-
-    async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
-        """Send the content of one attachment and of all that it holds, OCR included."""
-        inline = inline_paths(fetched.message.root)
-        for leaf in mime.attachments(fetched.message.root):
-            if leaf.path == part_path:
-                await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=True)
 
     # --- the message's own document ------------------------------------------------------------------
 
@@ -137,7 +154,9 @@ class MessageExtractor:
 
     # --- one attachment ------------------------------------------------------------------------------
 
-    async def _attachment(self, fetched: FetchedMessage, leaf: mime.Leaf, *, inline: bool, ocr: bool) -> None:
+    async def _attachment(
+        self, fetched: FetchedMessage, leaf: mime.Leaf, *, inline: bool, ocr: bool, standing: int = 0
+    ) -> None:
         decoration = known_decoration(leaf.part.content_type, leaf.part.size_bytes, inline)
         if decoration is not None:
             registers = [_unread(fetched, leaf, inline, Outcome.SKIPPED, decoration)]
@@ -153,7 +172,9 @@ class MessageExtractor:
                 inline=inline,
                 ocr=ocr,
             )
-            registers = [_register(fetched, leaf, item) for item in result.walk()]
+            registers = [
+                _register(fetched, leaf, item, 0 if item.path else standing) for item in result.walk()
+            ]
         await self._documents.send(registers)
         contents = [register.attachment for register in registers if register.attachment is not None]
         if any(content.outcome is Outcome.PENDING for content in contents):
@@ -221,7 +242,9 @@ class MessageExtractor:
         return {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
 
 
-def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult) -> ContentRegister:
+def _register(
+    fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult, standing: int
+) -> ContentRegister:
     metadata = result.metadata
     return _content_register(
         fetched,
@@ -251,6 +274,7 @@ def _register(fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult
             ),
             children=tuple(_part_path(leaf, child) for child in result.children),
         ),
+        standing,
     )
 
 
@@ -275,12 +299,16 @@ def _unread(
     )
 
 
-def _content_register(fetched: FetchedMessage, part_path: str, content: AttachmentContent) -> ContentRegister:
+def _content_register(
+    fetched: FetchedMessage, part_path: str, content: AttachmentContent, standing: int = 0
+) -> ContentRegister:
     return ContentRegister(
         mailbox_id=fetched.mailbox.mailbox_id,
         message_id=fetched.message.message_id,
         part_path=part_path,
-        version=content_version(fetched.mailbox.epoch, content.outcome, _digest(content), content.scan),
+        version=content_version(
+            fetched.mailbox.epoch, content.outcome, _digest(content), content.scan, standing
+        ),
         attachment=content,
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from connectors.elasticsearch import Versions
+from connectors.elasticsearch import ContentCache, Versions
 from connectors.kafka import LagMeter, Log, Producer, Record, Send, Table
 from schemas import topics
 from schemas.events import (
@@ -77,6 +77,7 @@ class Purge:
         meter: LagMeter,
         documents: Log,
         tables: Mapping[str, Table],
+        cache: ContentCache,
         progress: Callable[[str], None],
     ) -> None:
         self._producer = producer
@@ -84,6 +85,7 @@ class Purge:
         self._meter = meter
         self._documents = documents
         self._tables = tables
+        self._cache = cache
         self._progress = progress
         self._removed: Counter[str] = Counter()
 
@@ -100,9 +102,10 @@ class Purge:
             Log.open(bootstrap, topics.DOCUMENTS.name) as documents,
             Table.open(bootstrap, topics.MAILBOXES.name) as registry,
             Table.open(bootstrap, topics.CURSORS.name) as cursors,
+            ContentCache.open(elasticsearch_url, lifetime_seconds=0) as cache,
         ):
             tables = {topics.MAILBOXES.name: registry, topics.CURSORS.name: cursors}
-            yield cls(producer, versions, meter, documents, tables, progress)
+            yield cls(producer, versions, meter, documents, tables, cache, progress)
 
     async def mailbox(self, record: MailboxRecord, timeout_seconds: float) -> Receipt:
         """Purge a mailbox; of its record stay the id and the epoch. Raises UnavailableError."""
@@ -167,6 +170,8 @@ class Purge:
         receipt.complete = await self._passed(timeout_seconds)
         self._progress("looking again")
         await sweep()
+        # It is kept by what was read, not by whose it is: all of it goes, and is read again where needed.
+        await self._cache.forget_all()
         self._progress("clearing the index's files")
         for version in await self._versions.all():
             await self._versions.expunge(version)

@@ -105,6 +105,11 @@ class Assembly:
         """Say why the documents that are not closed never will be."""
         self._interruption = outcome
 
+    @property
+    def complete(self) -> bool:
+        """Whether every document came to an end of its own."""
+        return all("outcome" in self._found.get(path, {}) for path in self._open)
+
     def result(self) -> AttachmentResult:
         """The attachment's result, with those of what it holds below it."""
         results = {path: self._one(path) for path in self._open}

@@ -109,6 +109,8 @@ def test_wrong_usage() -> None:
     _says(_run("search", "  "), 2, "the query is empty")
     _says(_run("worker", "nothing"), 2, "No such command")
     _says(_run("emulate", "gmail"), 2, "--mbox")
+    _says(_run("reprocess"), 2, "--outcome or --engine-before")
+    _says(_run("reprocess", "--outcome", "tired"), 2, "'tired' is none of")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

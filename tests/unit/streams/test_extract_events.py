@@ -30,7 +30,7 @@ from schemas.events import (
 )
 from schemas.identity import message_key, partition_for
 from schemas.mime import Part
-from schemas.outcomes import Outcome
+from schemas.outcomes import Outcome, Scan
 from schemas.registers import AnyRegister, ContentRegister, DeletedRegister, LabelsRegister, decode_register
 from streams import message as message_module
 from streams.attempts import MAX_DEATHS, Attempts
@@ -124,6 +124,7 @@ class Engine:
         self.payloads: list[bytes] = []
         self.memory_attachment_bytes = 10 * 1024 * 1024
         self.scanner_away = False
+        self.scan = Scan.OFF
 
     async def require_scanner(self) -> None:
         if self.scanner_away:
@@ -146,7 +147,7 @@ class Engine:
             filename=filename,
             sha256="0" * 64,
         )
-        return AttachmentResult(outcome=outcome, metadata=metadata)
+        return AttachmentResult(outcome=outcome, metadata=metadata, scan=self.scan)
 
 
 def _message(*parts: Part, labels: tuple[str, ...] = ("INBOX",)) -> MailMessage:
@@ -421,6 +422,42 @@ async def test_the_slow_lane_reads_one_part_to_its_end(
     assert part.part_path == "2"
     assert part.attachment is not None
     assert part.attachment.outcome is Outcome.TEXT
+
+
+async def test_what_is_read_again_takes_one_fetch_of_the_message(
+    extract: Extract, broker: Broker, client: Client, engine: Engine
+) -> None:
+    client.answer = lambda: _message(_pdf("scan"), _pdf("other"), _pdf("third"))
+    parts = {"2": 0, "4": 1}
+    await extract.handle_deferred(_work(reason="reprocess", parts=parts, fetch="raw"))
+    assert [register.name for register in broker.registers()] == ["content/2", "content/4"]
+    assert (client.fetched, client.asked) == (["m1"], [(True, True)])
+    # It was found infected, and no scanner took that back: it says nothing against it.
+    verdicts = [r.version.verdict for r in broker.registers() if isinstance(r, ContentRegister)]
+    assert verdicts == [0, 0]
+    engine.scan = Scan.CLEAN
+    broker.sent.clear()
+    await extract.handle_deferred(_work(reason="reprocess", parts=parts))
+    verdicts = [r.version.verdict for r in broker.registers() if isinstance(r, ContentRegister)]
+    assert verdicts == [0, 2]
+    assert broker.deferred() == []
+
+
+async def test_a_message_read_again_says_its_labels_first(
+    extract: Extract, broker: Broker, client: Client
+) -> None:
+    client.answer = lambda: _message(_pdf("one"), _pdf("two"))
+    await extract.handle_deferred(_work(reason="reprocess", parts={"": 0, "3": 0}))
+    assert [register.name for register in broker.registers()] == ["labels", "content/", "content/3"]
+
+
+async def test_what_must_wait_to_be_read_again_keeps_its_parts(
+    extract: Extract, broker: Broker, client: Client
+) -> None:
+    client.answer = _raises(RateLimitedError("429", retry_after_seconds=60))
+    await extract.handle_deferred(_work(reason="reprocess", parts={"2": 1}))
+    [work] = broker.deferred()
+    assert (work.reason, work.parts) == ("reprocess", {"2": 1})
 
 
 async def test_a_stale_reference_is_renewed(
