@@ -40,13 +40,16 @@ class GivenVectors:
     name = "given"
 
     def __init__(self) -> None:
-        vectors = np.random.default_rng(1).normal(size=(4096, mapping.VECTOR_DIMENSIONS)).astype(np.float32)
-        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors: NDArray[np.float32] = (
+            np.random.default_rng(1).normal(size=(4096, mapping.VECTOR_DIMENSIONS)).astype(np.float32)
+        )
+        self._vectors: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         self._next = 0
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self._next += len(texts)
-        return self._vectors[(np.arange(len(texts)) + self._next) % len(self._vectors)]
+        chosen: NDArray[np.float32] = self._vectors[(np.arange(len(texts)) + self._next) % len(self._vectors)]
+        return chosen
 
 
 class NoLetters:

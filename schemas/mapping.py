@@ -39,6 +39,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
     keyword = {"type": "keyword", "ignore_above": 1024}
     text = {"type": "text", "analyzer": analyzer}
     named = {"type": "text", "analyzer": "standard", "fields": {"raw": keyword}}
+    stems = {"type": "text", "analyzer": "whitespace"}  # see schemas.words
     stored = {"type": "keyword", "index": False, "doc_values": False}
     return {
         "dynamic": "strict",
@@ -95,6 +96,10 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             "engines": keyword,
             "engine_version": {"type": "integer"},
             "seconds": {"type": "float"},
+            # what words are matched in: stems of the subject, of names (people, files), of the text
+            "subject_stems": stems,
+            "names_stems": stems,
+            "text_stems": stems,
             "chunks": {
                 "type": "nested",
                 "properties": {

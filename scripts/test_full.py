@@ -80,6 +80,18 @@ def storm() -> None:
     _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
 
 
+def ephemeral_kills() -> None:
+    """SIGKILL at 200 moments with attachments in flight, 20 of them of the real extract worker."""
+    os.environ.update(KILLS="180", PIPELINE_KILLS="20")
+    _pytest("tests/kill/test_ephemeral.py")
+
+
+def flat_memory() -> None:
+    """1,000 attachments of mixed size through one worker."""
+    os.environ["ATTACHMENTS"] = "1000"
+    _pytest("tests/kill/test_memory.py")
+
+
 def convergence() -> None:
     """150 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
     os.environ["CONVERGENCE_EXAMPLES"] = "150"
@@ -108,6 +120,32 @@ def reindex() -> None:
     _run(sys.executable, "-m", "tests.reindex_run", "--messages", "7500")
 
 
+def ranking() -> None:
+    """CACM: hybrid above 0.54, and above both baselines; every mode above its own plain baseline."""
+    found = json.loads(
+        _run(
+            *(sys.executable, "-m", "benchmarks.retrieval", "--baselines", "--json"),
+            *("--corpus", str(CORPORA / "retrieval" / "cacm")),
+        )
+    )
+    ndcg = {name: measures["ndcg@10"] for name, measures in found.items()}
+    plain = max(ndcg["plain bm25"], ndcg["plain dense"])
+    _require(
+        {
+            "hybrid": ndcg["hybrid"] >= 0.54,
+            "hybrid beats the plain server by 8 %": ndcg["hybrid"] >= 1.08 * plain,
+            "keyword": ndcg["keyword"] >= ndcg["plain bm25"],
+            "semantic": ndcg["semantic"] >= ndcg["plain dense"],
+        }
+    )
+
+
+def search_latency() -> None:
+    """100,000 documents: a whole hybrid search takes at most three times a bare kNN request."""
+    found = json.loads(_run(sys.executable, "-m", "benchmarks.search_latency", "--json"))
+    _require({"three times a bare kNN request": found["ratio"] <= 3.0})
+
+
 def _require(checks: dict[str, bool]) -> None:
     for name, holds in checks.items():
         sys.stdout.write(f"{'ok  ' if holds else 'FAIL'} {name}\n")
@@ -122,8 +160,12 @@ PARTS: dict[str, Callable[[], object]] = {
     "kill tests": lambda: _pytest("tests/kill"),
     "part paths of both mail files": part_paths,
     "a storm over three mailboxes": storm,
+    "200 kills with attachments in flight": ephemeral_kills,
+    "memory over 1,000 attachments": flat_memory,
     "quota of both eras": quota,
     "a reindex of 10,000 documents": reindex,
+    "ranking on CACM": ranking,
+    "latency of a search": search_latency,
     "an index that converges": convergence,
     "an outage of Elasticsearch": outage,
     "a storm of labels": labels,

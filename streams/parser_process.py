@@ -46,9 +46,9 @@ def receive_job(connection: socket.socket) -> tuple[dict[str, Any], int] | None:
 
 
 def take(descriptor: int) -> bytes:
-    """The bytes of a file of memory, which is empty afterwards: it gives way block by block, so that a
-    payload is never there twice. Closes the descriptor."""
-    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+    """The bytes of a file of memory, which holds nothing but its size afterwards: it gives way block by
+    block, so that a payload is never there twice. Closes the descriptor."""
+    with os.fdopen(descriptor, "r+b", buffering=0):
         size = os.fstat(descriptor).st_size
         # An object of that size whose bytes nobody has seen yet: the one moment at which they may change.
         payload: bytes = ctypes.pythonapi.PyBytes_FromStringAndSize(None, ctypes.c_ssize_t(size))
@@ -59,7 +59,6 @@ def take(descriptor: int) -> bytes:
                 if os.preadv(descriptor, [block], start) != len(block):
                     raise EOFError("the payload broke off")
                 _libc.fallocate(descriptor, _PUNCH_HOLE, ctypes.c_long(start), ctypes.c_long(len(block)))
-        file.truncate(0)
     return payload
 
 

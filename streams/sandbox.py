@@ -79,7 +79,7 @@ def run_confined(directory: Path, caps: Caps, work: Callable[[list[str]], None])
             os._exit(0)
     os.closerange(3, alive)
     os.closerange(alive + 1, MAX_OPEN_FILES)
-    _outlive(parser)
+    _outlive(parser, namespaces)
     os._exit(0)
 
 
@@ -131,10 +131,11 @@ def _confine(directory: Path, caps: Caps, active: list[str], namespaces: bool) -
     return [name for name in PROTECTIONS if name in active]
 
 
-def _outlive(parser: int) -> None:
-    """Wait for the parser, then end those of its children that had left its process group."""
+def _outlive(parser: int, namespaces: bool) -> None:
+    """Wait for the parser, then end those of its children that had left its process group, where no PID
+    namespace did."""
     os.waitpid(parser, 0)
-    if os.geteuid() == 0 and os.fork() == 0:
+    if not namespaces and os.geteuid() == 0 and os.fork() == 0:
         with contextlib.suppress(OSError):
             os.setresuid(*(FIRST_UID + parser,) * 3)
             os.kill(-1, signal.SIGKILL)  # all of this user's processes at once: a fork bomb outruns a list

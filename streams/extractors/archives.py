@@ -94,6 +94,8 @@ def extract_archive(document: Document) -> None:
     document.is_container = True
     try:
         _children(document, _FORMATS)
+        if not document.children and document.content_type == "application/gzip":
+            _only_compressed(document)  # zeros pass for a tar of nothing
     except libarchive.ArchiveError as error:
         if document.children:
             document.truncated = True  # what came before the damage is there

@@ -26,6 +26,19 @@ _HEAD_BYTES = 4096
 _PDF_WITHIN_BYTES = 1024
 _OCTET_STREAM = "application/octet-stream"
 _EPUB = "application/epub+zip"
+# The second are OpenOffice 1's, before the standard.
+_OPEN_DOCUMENTS = ("application/vnd.oasis.", "application/vnd.sun.xml.")
+_PACKAGE = "application/vnd.openxmlformats-package"
+# Root elements of office files that are one XML document.
+_FLAT_OFFICE = (
+    (
+        re.compile(
+            rb"<(?:\w+:)?(?:package|wordDocument|Workbook)\b[^>]*schemas[-.]microsoft[-.]com[:/]office"
+        ),
+        "application/vnd.ms-flat-office",
+    ),
+    (re.compile(rb"<office:document\b"), "application/vnd.oasis.opendocument.flat"),
+)
 # RFC 6838's names; anything else was made to confuse whoever shows it.
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 
@@ -65,18 +78,20 @@ def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
     head = payload[:_HEAD_BYTES]
     declared, named = media_type(declared), _by_name(filename)
     is_text = _looks_like_text(head)
-    if _is_pdf(head, is_text, "application/pdf" in (declared, named)):
+    binary = _by_magic(payload, head)
+    if not binary and _is_pdf(head, is_text, "application/pdf" in (declared, named)):
         return "application/pdf"
     if head.startswith(magic.ZIP):
         return _zip_type(payload)
-    binary = _by_magic(payload, head)
     if binary:
         return binary
     if not is_text:
         # A name or a header that promises text does not make bytes readable.
         claims = (named, declared)
         return next((c for c in claims if c and c != _OCTET_STREAM and not _is_text(c)), _OCTET_STREAM)
-    return _text_type(_plain_head(head), named, declared)
+    plain = _plain_head(head)
+    flat = next((kind for root, kind in _FLAT_OFFICE if root.search(plain)), None)
+    return flat if flat and plain.startswith(b"<") else _text_type(plain, named, declared)
 
 
 def media_type(header: str | None) -> str | None:
@@ -96,6 +111,8 @@ def _by_magic(payload: bytes, head: bytes) -> str | None:
     for start, content_type in magic.MAGIC:
         if head.startswith(start):
             return "application/vnd.ms-outlook" if _is_msg(payload, content_type) else content_type
+    if head[40:44] == b" EMF":
+        return "image/emf"
     if head[:4] == b"RIFF":
         return magic.RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
@@ -138,15 +155,21 @@ def _zip_type(payload: bytes) -> str:
                         for folder, kind in _OFFICE.items()
                         if any(name.startswith(folder) for name in names)
                     ),
-                    "application/zip",
+                    _PACKAGE,
                 )
             if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
                 claimed = media_type(archive.read("mimetype").decode("ascii", "replace"))
                 # A zip is no text and no image, whatever it says: only formats that are zips are believed.
-                if claimed and (claimed == _EPUB or claimed.startswith("application/vnd.oasis.")):
+                if claimed and (claimed == _EPUB or claimed.startswith(_OPEN_DOCUMENTS)):
                     return claimed
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error):
-        pass
+        # A zip without its end: the first entries tell what it was.
+        if b"[Content_Types].xml" in payload[:_HEAD_BYTES]:
+            found = {folder: payload.find(folder.encode()) for folder in _OFFICE}
+            there = {at: folder for folder, at in found.items() if at >= 0}
+            return _OFFICE[there[min(there)]] if there else _PACKAGE
+        if (start := payload.find(b"mimetypeapplication/", 0, 100)) >= 0:
+            return re.split(rb"[^\w.+/-]|PK", payload[start + 8 : start + 120])[0].decode("ascii")
     return "application/zip"
 
 

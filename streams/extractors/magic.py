@@ -21,7 +21,17 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x4f\xff\x51", "image/jp2"),
     (b"\x00\x00\x01\x00", "image/vnd.microsoft.icon"),
     (b"qoif", "image/qoi"),
+    (b"\xd7\xcd\xc6\x9a", "image/wmf"),
+    (b"\x01\x00\x09\x00\x00\x03", "image/wmf"),
     # documents
+    *(
+        (start, "application/vnd.ms-excel")
+        for start in (b"\x09\x08\x10\x00\x00\x06", b"\x09\x08\x08\x00\x00\x05")
+    ),
+    *(
+        (start, "application/vnd.ms-excel")
+        for start in (b"\x09\x04\x06\x00", b"\x09\x02\x06\x00", b"\x09\x00\x04\x00")
+    ),
     (OLE, "application/x-ole-storage"),
     (b"{\\rtf", "application/rtf"),
     (b"\x78\x9f\x3e\x22", "application/vnd.ms-tnef"),

@@ -49,7 +49,7 @@ def extract_pdf(document: Document) -> None:
         damaged = _read_pages(document, opened)
         for label, texts in (("form", xfa_texts(opened)), ("bookmarks", outline(opened))):
             document.text("\n".join(texts), label=label)
-        for name, payload in attached_files(opened):
+        for name, payload in attached_files(opened, document.limits.max_pages):
             document.embedded(payload, filename=name)
         if damaged and not document.characters and not document.waits_for_ocr:
             raise ExtractionError(Outcome.CORRUPT)

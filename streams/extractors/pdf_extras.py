@@ -117,7 +117,7 @@ def _xml_texts(content: bytes) -> Iterator[str]:
                     yield " ".join(text.split())
 
 
-def attached_files(opened: PdfDocument) -> Iterator[tuple[str | None, bytes]]:
+def attached_files(opened: PdfDocument, max_pages: int) -> Iterator[tuple[str | None, bytes]]:
     """Names and bytes of the files inside: those of the document, then those pinned to its pages."""
     for number in range(opened.count_attachments()):
         try:
@@ -125,7 +125,7 @@ def attached_files(opened: PdfDocument) -> Iterator[tuple[str | None, bytes]]:
             yield attachment.get_name() or None, bytes(attachment.get_data())
         except PdfiumError:
             continue  # listed, and not there
-    for page_number in range(len(opened)):
+    for page_number in range(min(len(opened), max_pages)):
         try:
             page = opened[page_number]
         except PdfiumError:

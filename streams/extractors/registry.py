@@ -6,25 +6,41 @@ from schemas.outcomes import Outcome
 from streams.extractors.archives import extract_archive, extract_zip
 from streams.extractors.cards import extract_card
 from streams.extractors.detect import detect
+from streams.extractors.epub import extract_epub
+from streams.extractors.excel_binary import extract_bare_excel
+from streams.extractors.flat_office import extract_flat_office
 from streams.extractors.image import extract_image
 from streams.extractors.mail import extract_cms, extract_mail, extract_mbox, extract_pgp, skip_signature
-from streams.extractors.office import extract_docx, extract_ole, extract_pptx, extract_xlsx
+from streams.extractors.metafile import extract_metafile
+from streams.extractors.ole import extract_ole
+from streams.extractors.ooxml import extract_ooxml
+from streams.extractors.opendocument import extract_flat_opendocument, extract_opendocument
 from streams.extractors.outlook import extract_msg, extract_tnef
 from streams.extractors.pdf import extract_pdf
 from streams.extractors.result import Document, ExtractionError
+from streams.extractors.rtf import extract_rtf
 from streams.extractors.text import extract_html, extract_text, extract_xml
 
 _OOXML = "application/vnd.openxmlformats-officedocument"
+_OPEN_DOCUMENTS = ("application/vnd.oasis.opendocument.", "application/vnd.sun.xml.")
 _ARCHIVES = (
     *("tar", "7z-compressed", "xz", "bzip2", "lz4", "compress", "lzip", "lzma", "archive", "cpio", "xar"),
     *("iso9660-image", "lzh-compressed"),
 )
 _EXTRACTORS: dict[str, Callable[[Document], None]] = {
     "application/pdf": extract_pdf,
-    f"{_OOXML}.wordprocessingml.document": extract_docx,
-    f"{_OOXML}.presentationml.presentation": extract_pptx,
-    f"{_OOXML}.spreadsheetml.sheet": extract_xlsx,
+    f"{_OOXML}.wordprocessingml.document": extract_ooxml,
+    f"{_OOXML}.presentationml.presentation": extract_ooxml,
+    f"{_OOXML}.spreadsheetml.sheet": extract_ooxml,
+    "application/vnd.openxmlformats-package": extract_ooxml,
     "application/x-ole-storage": extract_ole,
+    "application/vnd.ms-excel": extract_bare_excel,
+    "image/emf": extract_metafile,
+    "image/wmf": extract_metafile,
+    "application/rtf": extract_rtf,
+    "application/epub+zip": extract_epub,
+    "application/vnd.ms-flat-office": extract_flat_office,
+    "application/vnd.oasis.opendocument.flat": extract_flat_opendocument,
     "text/html": extract_html,
     "application/xhtml+xml": extract_html,
     "application/json": extract_text,
@@ -64,6 +80,8 @@ def extract(document: Document) -> None:
         extractor = _EXTRACTORS.get(document.content_type)
         if extractor is None and document.content_type.startswith("text/"):
             extractor = extract_text
+        if extractor is None and document.content_type.startswith(_OPEN_DOCUMENTS):
+            extractor = extract_opendocument
         if extractor is None:
             raise ExtractionError(Outcome.UNSUPPORTED)
         extractor(document)

@@ -1,7 +1,7 @@
 """The Gmail client against the emulated Gmail: what it reads, and which error each refusal becomes."""
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,18 @@ from connectors.errors import (
     RateLimitedError,
 )
 from connectors.gmail.client import GmailClient
+from connectors.kafka import Send
 from devstack.gmail.faults import parse_faults
 from devstack.gmail.server import GmailEmulator
 from devstack.sample.mailbox import write_sample_mailbox
 from schemas import mime
-from schemas.events import ChangeKind
+from schemas.events import ChangeKind, MailboxRecord
+from schemas.outcomes import Outcome
+from schemas.registers import ContentRegister, decode_register
+from streams.documents import Documents
+from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
+from streams.message import FetchedMessage, MessageExtractor
+from streams.parser_pool import PoolConfig
 from tests.gmail_api import ANNA
 from tests.part_paths import differences, gmail_client, listed
 
@@ -150,3 +157,30 @@ def test_parts_are_the_same_from_full_and_from_raw(tmp_path: Path) -> None:
     compared, different = differences(tmp_path / "sample.mbox")
     assert compared == 101
     assert different == []
+
+
+async def test_what_is_too_large_is_never_asked_for(emulator: GmailEmulator, tmp_path: Path) -> None:
+    """By the engine, over the real client: metadata are all that is known of it."""
+    large = emulator.mailboxes[ANNA].add(_base64_mail(bytes(1_000_001))).id
+    fits = emulator.mailboxes[ANNA].add(_base64_mail(bytes(1_000_000))).id
+    sent: list[Send] = []
+
+    class Broker:
+        async def send(self, records: Sequence[Send]) -> None:
+            sent.extend(records)
+
+    limits = EngineConfig(memory_attachment_bytes=100_000, max_attachment_bytes=1_000_000)
+    mailbox = MailboxRecord(mailbox_id="box", address=ANNA)
+    async with EphemeralAttachmentHandler(PoolConfig(tmp_path, processes=1), limits) as engine:
+        extractor = MessageExtractor(engine, Documents(Broker(), 6))  # type: ignore[arg-type]
+        with gmail_client(emulator) as client:
+            ends = {}
+            for message_id in (large, fits):
+                before = emulator.stats()["requests"].get("attachments.get", 0)
+                message = await client.message(message_id)
+                await extractor.upsert(FetchedMessage(mailbox, client, message))
+                register = decode_register(sent[-1].key, sent[-1].value or b"")
+                assert isinstance(register, ContentRegister) and register.attachment is not None
+                asked = emulator.stats()["requests"].get("attachments.get", 0) - before
+                ends[message_id] = (asked, register.attachment.outcome, register.attachment.skipped_reason)
+    assert ends == {large: (0, Outcome.TOO_LARGE, "too_large"), fits: (1, Outcome.UNSUPPORTED, None)}

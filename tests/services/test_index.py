@@ -25,7 +25,10 @@ from schemas.registers import (
     Segment,
     content_version,
 )
-from search.retrieval import Mode, search
+from search.access import Access
+from search.query import parse
+from search.results import Hit, Mode
+from search.retrieval import Retrieval
 from streams.index import Indexer
 
 
@@ -126,6 +129,11 @@ async def _documents(index: Index) -> dict[str, dict[str, Any]]:
         for document in ids
         if document in stored
     }
+
+
+async def _found(index: Index, word: str) -> list[Hit]:
+    found = await Retrieval(index, None).search(parse(word), Access.everything(), mode=Mode.KEYWORD)
+    return found.hits
 
 
 async def _vectors(index: Index, text: str) -> list[str]:
@@ -270,7 +278,7 @@ async def test_nine_megabytes_of_text_are_found_by_their_last_word(
     await indexer.handle(_records([_labels(5, "INBOX"), _message(), _labels(5, message_id="long"), long]))
     assert not letters.written
     await index.refresh()
-    [hit] = await search(index, None, "lighthouse", mode=Mode.KEYWORD)
+    [hit] = await _found(index, "lighthouse")
     assert hit.message_id == "long"
     [stored] = (await index.read([document_id("box", "long")], ["truncated"])).values()
     assert stored.source["truncated"] is True, "its vectors end before its text"
@@ -296,7 +304,7 @@ async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Ind
     assert part["truncated"] is True
     assert len(await index.read([document_id("box", "m2")], ["live"])) == 1
     for word in ("entry9", "entry19999"):  # with a chunk to highlight, and beyond the last one
-        [hit] = await search(index, None, word, mode=Mode.KEYWORD)
+        [hit] = await _found(index, word)
         assert [match.part_path for match in hit.matches] == ["2"]
 
 

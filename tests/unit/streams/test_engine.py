@@ -225,7 +225,7 @@ async def test_a_zip_and_a_mail_give_their_contents_as_children(engine: Ephemera
         (lambda: picture(SENTENCE)[:50], Outcome.CORRUPT),
         (lambda: bytes(range(256)) * 20, Outcome.UNSUPPORTED),
         (lambda: b"\x1f\x8b" + bytes(100), Outcome.CORRUPT),
-        (lambda: OLE + bytes(600), Outcome.UNSUPPORTED),
+        (lambda: OLE + bytes(600), Outcome.CORRUPT),
         (lambda: OLE + bytes(600) + "EncryptedPackage".encode("utf-16-le"), Outcome.ENCRYPTED),
         (lambda: archive(("zeros", bytes(50 * MEBIBYTE))), Outcome.LIMIT_EXCEEDED),
         (lambda: archive(*((f"{n}.txt", b"x") for n in range(1100))), Outcome.LIMIT_EXCEEDED),

@@ -1,0 +1,174 @@
+"""SIGKILL with attachments in flight: no byte of them stays on a disk, in Kafka, or in Elasticsearch."""
+
+import asyncio
+import base64
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.pipeline import Pipeline
+from connectors.elasticsearch import Index
+from connectors.kafka import read_all
+from devstack.stack import start_stack
+from schemas import topics
+from streams.reaper import reap
+from tests.attachments_worker import MAKERS, size_of
+from tests.leaks import disk_files, holding, needles, open_on_disk, payloads_in_flight
+from tests.pipelines import settle
+from tests.processes import descendants
+
+pytestmark = pytest.mark.timeout(3_600)
+
+# ``make test-full`` asks for 180 and 20.
+KILLS = int(os.environ.get("KILLS", "4"))
+PIPELINE_KILLS = int(os.environ.get("PIPELINE_KILLS", "2"))
+EVERYWHERE = KILLS > 50
+START_SECONDS = 120.0
+REAPED_AFTER_SECONDS = 1.0
+
+
+@pytest.fixture
+def ephemeral() -> Iterator[Path]:
+    """A directory in memory, as a worker has it."""
+    directory = Path(tempfile.mkdtemp(prefix="mailstream-test-", dir="/dev/shm"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _stop_and_look(pid: int, wanted: tuple[bytes, ...]) -> int:
+    """Freeze the worker, look what it and its parsers hold, and kill it; how many attachments that hit."""
+    os.kill(pid, signal.SIGSTOP)
+    family = [pid, *descendants(pid)]
+    hit = len(payloads_in_flight(pid))
+    assert holding(open_on_disk(family), wanted) == []
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    deadline = time.monotonic() + 30
+    while left := [process for process in family[1:] if Path(f"/proc/{process}").exists()]:
+        assert time.monotonic() < deadline, f"{left} outlived their worker"
+        time.sleep(0.02)
+    return hit
+
+
+def _assert_nothing_is_left(ephemeral: Path) -> None:
+    """No file at all where parsers have file systems of their own; and nothing after the reaper's round."""
+    assert [path for path in ephemeral.rglob("*") if not path.is_dir()] == []
+    time.sleep(REAPED_AFTER_SECONDS)
+    reap(ephemeral, REAPED_AFTER_SECONDS)
+    assert list(ephemeral.iterdir()) == []
+
+
+def test_no_kill_leaves_a_byte(ephemeral: Path, tmp_path: Path) -> None:
+    marker, source = secrets.token_bytes(32), random.Random(5)
+    wanted, started = needles(marker), time.time()
+    hit = 0
+    for seed in range(KILLS):
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.attachments_worker", str(ephemeral), str(seed), marker.hex()],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"begin\n"
+        time.sleep(source.uniform(0, 1.5))
+        assert worker.poll() is None, "the worker ended by itself"
+        hit += _stop_and_look(worker.pid, wanted) > 0
+        worker.stdout.close()
+        worker.returncode = -signal.SIGKILL
+    assert hit >= KILLS * 0.6, f"only {hit} of {KILLS} kills hit an attachment in flight"
+    _assert_nothing_is_left(ephemeral)
+    assert holding(disk_files(started, tmp_path, everywhere=EVERYWHERE), wanted) == []
+
+
+def _mail(path: Path, count: int, marker: bytes) -> None:
+    """Mails with large attachments that are full of the marker."""
+    source = random.Random(3)
+    with path.open("wb") as file:
+        for number in range(count):
+            name = list(MAKERS)[number % len(MAKERS)]
+            body = base64.encodebytes(MAKERS[name](min(size_of(source), 20 << 20), marker))
+            file.write(
+                b"From MAILER-DAEMON Thu Jan  1 00:00:00 2026\nSubject: %d\nMessage-ID: <%d@example.com>\n"
+                b"Content-Type: application/octet-stream; name=%s\nContent-Transfer-Encoding: base64\n\n"
+                % (number, number, name.encode())
+            )
+            file.write(body + b"\n")
+
+
+def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, tmp_path: Path) -> None:
+    marker = secrets.token_bytes(32)
+    wanted, started = needles(marker), time.time()
+    input_directory, run = tmp_path / "input", tmp_path / "run"
+    for directory in (input_directory, run):
+        directory.mkdir()
+    mails = PIPELINE_KILLS * 4
+    _mail(input_directory / "large.mbox", mails, marker)
+    also = {"EPHEMERAL_DIRECTORY": str(ephemeral), "TMPDIR": str(run)}
+    with (
+        start_stack() as stack,
+        Pipeline(
+            stack.kafka_bootstrap,
+            stack.elasticsearch_url,
+            [input_directory / "large.mbox"],
+            run,
+            encoder="hash",
+            also=also,
+        ) as running,
+    ):
+        running.start("source", "index")
+        hit = sum(_kill_extract(running, wanted) for _ in range(PIPELINE_KILLS))
+        assert hit >= PIPELINE_KILLS * 0.6, f"only {hit} kills hit an attachment in flight"
+        running.start()
+        status = settle(running)
+        assert status.messages == mails
+        ours = [process.pid for name, process in running.processes.items() if name != "gmail"]
+        servers = [pid for pid in (stack.kafka_pid, stack.elasticsearch_pid) if pid is not None]
+        family = [pid for parent in (*ours, *servers) for pid in (parent, *descendants(parent))]
+        assert len(family) >= 6
+        assert holding(open_on_disk(family), wanted) == []
+        changed = (path for path in disk_files(started, run) if input_directory not in path.parents)
+        assert holding(changed, wanted) == []
+        # What the servers store is compressed: it is read as they give it.
+        assert asyncio.run(_stored(running, wanted)) == []
+    _assert_nothing_is_left(ephemeral)
+
+
+def _kill_extract(running: Pipeline, wanted: tuple[bytes, ...]) -> int:
+    running.start("extract")
+    worker = running.processes["extract"]
+    deadline = time.monotonic() + START_SECONDS
+    while not payloads_in_flight(worker.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.Random(worker.pid).uniform(0, 0.3))
+    hit = _stop_and_look(worker.pid, wanted) > 0
+    worker.returncode = -signal.SIGKILL
+    return hit
+
+
+async def _stored(running: Pipeline, wanted: tuple[bytes, ...]) -> list[str]:
+    found: list[str] = []
+    seen: dict[str, int] = {}
+    for topic in topics.ALL:
+        for key, value in await read_all(running.kafka_bootstrap, topic.name):
+            seen[topic.name] = seen.get(topic.name, 0) + 1
+            found += [f"{topic.name} {key}"] * _in(f"{key}".encode() + (value or b""), wanted)
+    assert seen[topics.DOCUMENTS.name] > 0
+    async with Index.open(running.elasticsearch_url) as index:
+        documents: list[dict[str, Any]] = [hit async for hit in index.scan({"match_all": {}}, ["*"])]
+    assert documents
+    return found + [hit["_id"] for hit in documents if _in(repr(hit).encode(), wanted)]
+
+
+def _in(data: bytes, wanted: tuple[bytes, ...]) -> bool:
+    return any(needle in data for needle in wanted)
