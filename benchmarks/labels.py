@@ -31,7 +31,7 @@ from streams.index import Indexer
 
 BATCH_RECORDS, BATCHES_IN_FLIGHT = 200, 4
 WORDS_PER_CHUNK = 125  # the chunker's window less its overlap
-VECTORS_AT_MOST = 20_000
+VECTORS_AT_MOST = 5_000
 
 
 class GivenVectors:

@@ -149,7 +149,8 @@ def worker_config(config: Settings, name: str) -> Any:
         on_part=lambda part: mailboxes().quota.set_part(part),
         open_once=lambda: once_per_content(config),
         open_engine=lambda once: engine(config, once),
-        encoder=config.encoder,
+        encoder=config.encoder_name,
+        languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
     )
 
@@ -163,6 +164,7 @@ def engine(config: Settings, once: Any = None) -> Any:
         memory_attachment_bytes=config.attachment_memory_bytes,
         max_attachment_bytes=config.attachment_max_bytes,
         block_unscanned=config.scan_policy == "closed",
+        languages=config.language_codes,
     )
     return EphemeralAttachmentHandler(
         PoolConfig(config.ephemeral_directory, config.parser_processes),

@@ -19,6 +19,7 @@ from connectors.encoder import Encoder, open_encoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Producer, Table
 from schemas import mapping, topics
+from schemas.languages import analyzer_for
 from streams.dead_letters import DeadLetters
 from streams.forward import DocumentsLog
 from streams.gone import Gone
@@ -84,7 +85,7 @@ async def _reindex(
     config: Settings, console: Console, *, from_beginning: bool, force: bool
 ) -> dict[str, Any]:
     started = time.monotonic()
-    encoder = await asyncio.to_thread(open_encoder, config.encoder)
+    encoder = await asyncio.to_thread(open_encoder, config.encoder_name)
     async with (
         Versions.open(config.elasticsearch_url) as versions,
         Producer(config.kafka_bootstrap) as producer,
@@ -97,8 +98,8 @@ async def _reindex(
             for version in newer:
                 await versions.drop(version)
             newer = []
-        resumed = bool(newer)
-        new = newer[-1] if newer else await versions.create(encoder.name)
+        resumed, analyzer = bool(newer), analyzer_for(config.language_codes)
+        new = newer[-1] if newer else await versions.create(encoder.name, analyzer)
         if (new.encoder, new.mapping_version) != (encoder.name, mapping.MAPPING_VERSION):
             raise ConfigurationError(
                 f"{new.name} was begun with {new.encoder} and mapping {new.mapping_version}: set ENCODER"

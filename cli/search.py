@@ -84,7 +84,7 @@ async def find(
     context = Context(datetime.now().astimezone(), names)
     conditions = Conditions(query, context)  # what is wrong should be said before the model is loaded
     needs_encoder = mode is not Mode.KEYWORD and conditions.text
-    encoder = await asyncio.to_thread(open_encoder, config.encoder) if needs_encoder else None
+    encoder = await asyncio.to_thread(open_encoder, config.encoder_name) if needs_encoder else None
     access = Access.everything() if mailboxes is None else Access.only(mailboxes)
     async with Index.open(config.elasticsearch_url) as index:
         results = await Retrieval(index, encoder).search(

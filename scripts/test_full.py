@@ -93,8 +93,8 @@ def flat_memory() -> None:
 
 
 def convergence() -> None:
-    """150 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
-    os.environ["CONVERGENCE_EXAMPLES"] = "150"
+    """300 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
+    os.environ["CONVERGENCE_EXAMPLES"] = "300"
     _pytest("tests/services/test_convergence.py", "-s")
 
 

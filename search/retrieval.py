@@ -33,7 +33,7 @@ KNN_CANDIDATES = 400
 _SEARCHED = ["subject_stems^3", "names_stems^2", "text_stems"]
 # What a list by words counts beside one by meaning, where no document has more than one of several words: its
 # best is chance then.
-LONE_WORD_WEIGHT = 0.3
+LONE_WORD_WEIGHT = 0.1
 # Clauses are limited by the server; a question has no more words that matter.
 MAX_WORDS = 200
 # Messages that a condition on files or words can hold for; the newest ones where there are more.

@@ -1,6 +1,7 @@
 """The three Faust apps, a few lines each: what they consume, and which pipeline settles it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from connectors.encoder import open_encoder
 from connectors.kafka import Producer, Record, Table
 from schemas import topics
 from schemas.events import MailboxRecord
+from schemas.languages import DEFAULT_LANGUAGES, analyzer_for
 from schemas.registers import split_key
 from streams.attempts import Attempts
 from streams.dead_letters import DeadLetters
@@ -28,6 +30,8 @@ from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
 from streams.settle import BatchLimits, create_app, settle_batches, settle_each
+
+log = logging.getLogger(__name__)
 
 # Events that one worker holds un-acked: ids only, so a label change finds a place behind many fetches.
 EVENTS_IN_FLIGHT = 1_000
@@ -49,6 +53,7 @@ class WorkerConfig:
     open_engine: Callable[[Once | None], EphemeralAttachmentHandler]
     encoder: str
     max_chunks: int
+    languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
@@ -99,7 +104,8 @@ def index_app(config: WorkerConfig) -> faust.App:
             config.open_once() as once,
         ):
             encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
-            await client.ensure(encoder.name)
+            await client.ensure(analyzer_for(config.languages), encoder.name)
+            log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
             documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
             indexer = Indexer(client, encoder, letters, config.max_chunks, documents, gone)

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from connectors.errors import ConfigurationError
+from schemas.languages import DEFAULT_LANGUAGES, ocr_languages, ocr_package
 from schemas.mime import charset_of
 from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.assembly import (
@@ -76,6 +77,7 @@ class EngineConfig:
     scan_seconds: float = 25.0
     # With a scanner: what it has no verdict on is not read.
     block_unscanned: bool = True
+    languages: tuple[str, ...] = DEFAULT_LANGUAGES  # of OCR, by tesseract's codes
     limits: Limits = field(default_factory=Limits)
 
 
@@ -100,6 +102,7 @@ class EphemeralAttachmentHandler:
         self._may_ocr = False
 
     async def __aenter__(self) -> Self:
+        await self._check_languages()
         if self._scanning is not None:
             await self._scanning.start()
         await self._pool.__aenter__()
@@ -222,6 +225,7 @@ class EphemeralAttachmentHandler:
             limits=config.limits,
             seconds=config.ocr_page_seconds if ocr else config.deadline_seconds,
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
+            languages=ocr_languages(config.languages),
         )
 
     async def _verdict(self, held: _Held) -> ScanVerdict:
@@ -258,6 +262,19 @@ class EphemeralAttachmentHandler:
             # good as dead; neither is worth a second try.
             assembly.interrupted(Outcome.LIMIT_EXCEEDED)
         return assembly.result()
+
+    async def _check_languages(self) -> None:
+        """Raise ConfigurationError where tesseract is there and does not know a language that is set."""
+        if shutil.which("tesseract") is None:
+            return
+        listing = await asyncio.create_subprocess_exec(
+            "tesseract", "--list-langs", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        known = (await listing.communicate())[0].decode(errors="replace").split()
+        missing = [language for language in self._config.languages if language not in known]
+        if missing:
+            names, packages = ", ".join(missing), " ".join(map(ocr_package, missing))
+            raise ConfigurationError(f"LANGUAGES: tesseract does not know {names}: install {packages}")
 
     def _require_tesseract(self) -> None:
         # Without this a missing program would pass for damaged images, and they would be settled as such.

@@ -96,7 +96,7 @@ class MessageView:
         if not state.live:
             view.content = None  # seen again later, the same content must be written again
             view.repeated = {}
-        view._note_offsets(seen, own)
+        view._note_offsets(seen)
         view.changed = (
             view.new_content is not None
             or view.passed_over != self.passed_over
@@ -106,7 +106,7 @@ class MessageView:
         )
         return view
 
-    def _note_offsets(self, seen: Sequence[tuple[AnyRegister, int]], own: ContentRegister | None) -> None:
+    def _note_offsets(self, seen: Sequence[tuple[AnyRegister, int]]) -> None:
         winners: list[AnyRegister] = [*self.state.label_changes.values()]
         winners += [
             item for item in (self.state.labels, self.state.deleted, self.new_content) if item is not None
@@ -122,9 +122,9 @@ class MessageView:
         if self.live:
             self.passed_over = frozenset()
         else:
-            contents = [*self.part_contents.values(), *([own] if own is not None else [])]
-            stood = {known[CONTENT_PREFIX]} if CONTENT_PREFIX in known else set()
-            self.passed_over |= stood | {by_identity[id(content)] for content in contents}
+            # Losers too: behind the winner in the topic, they call for its being written forward.
+            self.passed_over |= {offset for register, offset in seen if isinstance(register, ContentRegister)}
+            self.passed_over |= {known[CONTENT_PREFIX]} if CONTENT_PREFIX in known else set()
 
     def pass_over(self, parts: Iterable[PartView]) -> None:
         """Remember where the contents stand that a deletion takes out of the index."""

@@ -76,6 +76,7 @@ class Job:
     limits: Limits
     seconds: float
     total_seconds: float
+    languages: str = "eng"  # of OCR, as tesseract takes them: "eng+deu"
 
 
 class _Parser:
@@ -150,6 +151,7 @@ class ParserPool:
                     "charset": job.charset,
                     "ocr": job.ocr,
                     "inline": job.inline,
+                    "languages": job.languages,
                     "limits": asdict(job.limits),
                 }
                 await _send_job(parser, header, payload)

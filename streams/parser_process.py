@@ -80,6 +80,7 @@ def serve_jobs(connection: socket.socket) -> None:
                 charset=header["charset"],
                 ocr=header["ocr"],
                 inline=header["inline"],
+                languages=header["languages"],
                 budget=Budget(Limits(**header["limits"])),
                 emit=lambda record: send(connection, record),
             )

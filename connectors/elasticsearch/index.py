@@ -68,14 +68,15 @@ class Index:
             )
         return Index(self._client, name, self._sink)
 
-    async def ensure(self, encoder: str | None = None) -> None:
-        """Create the index and its aliases where they are missing. Safe to call from several workers."""
+    async def ensure(self, analyzer: str = "english", encoder: str | None = None) -> None:
+        """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
+        and ``standard`` where not, for vectors of ``encoder``. Safe to call from several workers."""
         with mapped():
             self._sink.packed_vectors = await takes_packed_vectors(self._client)
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 await self._extend_mapping()
                 return
-            analyzer = await best_analyzer(self._client)
+            analyzer = await available_analyzer(self._client, analyzer)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
             # Every version of the index is made by the template; only the first gets the aliases here. And
             # without it the server would invent a version that was removed in the midst of a write to it.
@@ -176,14 +177,15 @@ async def connected(url: str) -> AsyncIterator[AsyncElasticsearch]:
         await client.close()
 
 
-async def best_analyzer(client: AsyncElasticsearch) -> str:
-    """The analyzer for text that this server has."""
+async def available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:
+    """The analyzer itself, or ``standard`` where this server does not have it."""
     try:
-        await client.indices.analyze(analyzer="english", text="probe")
+        await client.indices.analyze(analyzer=analyzer, text="probe")
     except BadRequestError:
         # Small distributions come without the language analyzers.
+        log.info("the server has no analyzer %s: standard is used", analyzer)
         return "standard"
-    return "english"
+    return analyzer
 
 
 async def takes_packed_vectors(client: AsyncElasticsearch) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.bulk import BulkSink
-from connectors.elasticsearch.index import Index, best_analyzer, connected, takes_packed_vectors
+from connectors.elasticsearch.index import Index, available_analyzer, connected, takes_packed_vectors
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.vectors import Vectors
 from connectors.errors import UnavailableError
@@ -76,7 +76,7 @@ class Versions:
             )
         return sorted(found, key=lambda version: version.number)
 
-    async def create(self, encoder: str) -> Version:
+    async def create(self, encoder: str, analyzer: str = "english") -> Version:
         """A further version, empty and behind no alias. It is not refreshed until ``finish``: filling is
         faster so."""
         numbers = [version.number for version in await self.all()]
@@ -85,7 +85,7 @@ class Versions:
             await self._client.indices.create(
                 index=name,
                 settings={**mapping.settings(), "refresh_interval": "-1"},
-                mappings=mapping.mappings(await best_analyzer(self._client), encoder),
+                mappings=mapping.mappings(await available_analyzer(self._client, analyzer), encoder),
             )
         return next(version for version in await self.all() if version.name == name)
 

@@ -18,7 +18,7 @@ from streams.extractors.result import Document, ExtractionError
 
 # Below this an archive's entry may be as compressible as it likes.
 _RATIO_FROM_BYTES = 1024 * 1024
-_BLOCK_BYTES = 1024 * 1024
+_BLOCK_BYTES = 64 * 1024
 # Not zip: a compressed DOCX would come out in pieces.
 _FORMATS = ("tar", "7zip", "rar", "rar5", "cpio", "ar", "cab", "iso9660", "lha", "xar")
 # What compressing adds to a name.
@@ -103,6 +103,10 @@ def extract_archive(document: Document) -> None:
             raise ExtractionError(Outcome.ENCRYPTED) from error
         else:
             _only_compressed(document)
+        return
+    if not document.children:
+        # Zeros pass for an archive without files; in a compressed file they are what it holds.
+        _only_compressed(document, strict=False)
 
 
 def _children(document: Document, formats: tuple[str, ...]) -> None:
@@ -117,15 +121,18 @@ def _children(document: Document, formats: tuple[str, ...]) -> None:
                 document.unreadable(failure, filename=entry.pathname)
 
 
-def _only_compressed(document: Document) -> None:
-    """One compressed file and nothing around it: what it holds, damaged or not, is the child."""
+def _only_compressed(document: Document, *, strict: bool = True) -> None:
+    """One compressed file and nothing around it: what it holds, damaged or not, is the child. What is not
+    compressed raises ExtractionError where that is ``strict``: it would be its own child."""
     import libarchive
 
     try:
         with _opened(document.payload, ("raw",)) as archive:
             for entry in archive:
                 if not archive.filter_names:
-                    raise ExtractionError(Outcome.CORRUPT)  # it would be its own child
+                    if strict:
+                        raise ExtractionError(Outcome.CORRUPT)
+                    return
                 payload, failure = _entry(document, entry)
                 document.truncated |= failure is not None
                 if failure is not None and not payload:

@@ -62,8 +62,9 @@ _CMS = re.compile(
     rb"|\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01[\x09\x17])",
     re.DOTALL,
 )
+_PGP = "application/pgp-encrypted"
 _ARMOUR = (
-    (b"-----BEGIN PGP MESSAGE-----", "application/pgp-encrypted"),
+    (b"-----BEGIN PGP MESSAGE-----", _PGP),
     (b"-----BEGIN PGP SIGNATURE-----", "application/pgp-signature"),
     (b"-----BEGIN PKCS7-----", "application/pkcs7-mime"),
     (b"-----BEGIN CMS-----", "application/pkcs7-mime"),
@@ -85,6 +86,8 @@ def detect(payload: bytes, filename: str | None, declared: str | None) -> str:
         return _zip_type(payload)
     if binary:
         return binary
+    if _PGP in (named, declared) and head[:1] >= b"\x80":
+        return _PGP
     if not is_text:
         # A name or a header that promises text does not make bytes readable.
         claims = (named, declared)
@@ -195,8 +198,9 @@ def _looks_like_text(head: bytes) -> bool:
 
 
 def _is_plain(head: bytes, zeros: int, size: int) -> bool:
-    # Escape (27) is common in Japanese mail, bell to carriage return in logs.
-    control = sum(byte < 32 and byte not in (7, 8, 9, 10, 12, 13, 27) for byte in head)
+    # Escape (27) is common in Japanese mail, shifts (14, 15) in Korean, bell to carriage return in logs.
+    harmless = (7, 8, 9, 10, 12, 13, 27, *((14, 15) if b"\x1b" in head else ()))
+    control = sum(byte < 32 and byte not in harmless for byte in head)
     return control + zeros <= 0.02 * size
 
 
@@ -213,6 +217,8 @@ def _text_type(head: bytes, named: str | None, declared: str | None) -> str:
     for start, content_type in (*_ARMOUR, *_TEXTS):
         if head.startswith(start):
             return content_type
+    if declared == _PGP and head.lower().startswith(b"version: 1"):
+        return _PGP
     claimed = next((claim for claim in (named, declared) if claim and _is_text(claim)), None)
     if _MBOX.match(head):
         return "application/mbox"

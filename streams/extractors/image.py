@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from streams.extractors.result import Document, ExtractionError
 
 # tesseract wants letters of about 30 pixels; a screenshot's are 12. Small images are enlarged to this width.
 _GOOD_WIDTH = 1_600
-_MAX_ENLARGEMENT = 3.0
+_MAX_ENLARGEMENT = 2.0
 # Smaller ones are logos and tracking pixels: no text fits.
 _MIN_SIDE = 16
 # Text that lies on its side is read as noise, of which tesseract is not sure: only then is it worth asking
@@ -30,6 +31,9 @@ _DESCRIPTIONS = (
     *(ExifTags.Base.XPSubject, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords),
 )
 _NAMED_DESCRIPTIONS = ("Title", "Author", "Description", "Comment", "comment")
+# tesseract sets spaces between the characters of languages that have none.
+_CJK = r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]"
+_UNSPACED = re.compile(f"(?<={_CJK}) (?={_CJK})")
 # The pool runs a parser a core; tesseract's own threads would only fight over them.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
@@ -114,10 +118,16 @@ def read_image(image: Image.Image, max_pixels: int, languages: str) -> str:
     tesseract fails."""
     if min(image.size) < _MIN_SIDE:
         return ""
-    prepared = _prepared(image, max_pixels)
+    grey = _clear(image)
+    prepared = _enlarged(grey, max_pixels)
     reading = _recognised(prepared, languages)
     if reading.is_sure:
         return reading.text
+    if prepared.size != grey.size:
+        # A picture may be small because its text is short, not because its letters are.
+        reading = max(reading, _recognised(grey, languages), key=lambda one: one.confidence)
+        if reading.is_sure:
+            return reading.text
     for angle in _turns(prepared):
         turned = _recognised(prepared.rotate(angle, expand=True), languages)
         if turned.confidence * turned.words > reading.confidence * reading.words or turned.is_sure:
@@ -125,20 +135,24 @@ def read_image(image: Image.Image, max_pixels: int, languages: str) -> str:
     return reading.text
 
 
-def _prepared(image: Image.Image, max_pixels: int) -> Image.Image:
-    """Black on white, in eight bits of grey, with letters of a size that tesseract was trained on."""
+def _clear(image: Image.Image) -> Image.Image:
+    """Black on white, in eight bits of grey."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         # What is transparent is paper, not ink.
         flat = Image.new("RGBA", image.size, "white")
         flat.alpha_composite(image.convert("RGBA"))
         image = flat
-    grey = _grey(image)
+    return ImageOps.autocontrast(_grey(image))
+
+
+def _enlarged(grey: Image.Image, max_pixels: int) -> Image.Image:
+    """With letters of a size that tesseract was trained on."""
     room = (max_pixels / (grey.width * grey.height)) ** 0.5
     enlargement = min(_GOOD_WIDTH / grey.width, _MAX_ENLARGEMENT, room)
     if enlargement > 1.2:
         size = (round(grey.width * enlargement), round(grey.height * enlargement))
-        grey = grey.resize(size, Image.Resampling.LANCZOS)
-    return ImageOps.autocontrast(grey)
+        return grey.resize(size, Image.Resampling.LANCZOS)
+    return grey
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -162,7 +176,7 @@ def _recognised(grey: Image.Image, languages: str) -> _Reading:
             letters += len(str(word))
             confidence += len(str(word)) * float(sure)
     return _Reading(
-        text="\n".join(" ".join(words) for words in lines.values()),
+        text="\n".join(_UNSPACED.sub("", " ".join(words)) for words in lines.values()),
         words=sum(map(len, lines.values())),
         confidence=confidence / max(letters, 1),
     )

@@ -71,31 +71,29 @@ def _read_pages(document: Document, opened: PdfDocument) -> int:
             damaged += 1
             document.truncated = True
             continue
-        if _is_readable(text) or not _has_picture(page):
+        if not _wants_ocr(page, text):
             document.text("\n".join((_as_written(text), *notes)), page=number + 1)
         elif not document.ocr:
             document.waits_for_ocr = True
-            document.text("\n".join((_cleaned(text), *notes)), page=number + 1)
+            document.text("\n".join((_as_written(text), *notes)), page=number + 1)
         elif scans < document.limits.max_ocr_pages:
             scans += 1
-            _read_scan(document, page, number + 1, _cleaned(text), notes)
+            _read_scan(document, page, number + 1, _as_written(text), notes)
         else:
             document.truncated = True
         page.close()
     return damaged
 
 
-def _is_readable(text: str) -> bool:
+def _wants_ocr(page: pypdfium2.PdfPage, text: str) -> bool:
     letters = len("".join(text.split()))
-    return letters >= _SCAN_CHARACTERS and len(_GARBAGE.findall(text)) <= _GARBAGE_SHARE * letters
+    if len(_GARBAGE.findall(_HYPHEN.sub("", text))) > _GARBAGE_SHARE * letters:
+        return True
+    return letters < _SCAN_CHARACTERS and _has_picture(page)
 
 
 def _as_written(text: str) -> str:
-    return _HYPHEN.sub("-\n", text)
-
-
-def _cleaned(text: str) -> str:
-    return _GARBAGE.sub("", _as_written(text))
+    return _GARBAGE.sub("", _HYPHEN.sub("-\n", text))
 
 
 def _read_scan(

@@ -45,7 +45,7 @@ from tests.services.test_index import Letters
 EXAMPLES = int(os.environ.get("CONVERGENCE_EXAMPLES", "12"))
 STEPS = 40
 # What a run of FULL_EXAMPLES must have seen. A shorter one its part of it, halved: few examples vary more.
-FULL_EXAMPLES = 150
+FULL_EXAMPLES = 300
 MUST_SEE = {"conflict": 500, "delete": 100, "replay": 50}
 
 MESSAGES = ("m1", "m2", "m3")
@@ -307,7 +307,11 @@ class Convergence(RuleBasedStateMachine):
         barrier = asyncio.Barrier(2)
         for index in self.servers.indexes:
             index.reads_together = barrier
-        await asyncio.gather(*(self._indexer(number).handle(batch) for number in (0, 1)))
+        # Each knows what the other does not, and both know the middle.
+        third = len(batch) // 3
+        await asyncio.gather(
+            self._indexer(0).handle(batch[: len(batch) - third]), self._indexer(1).handle(batch[third:])
+        )
 
     @rule(back=st.integers(1, 20))
     def redeliver(self, back: int) -> None:
@@ -402,6 +406,25 @@ def servers(elasticsearch_url: str, unique_name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
     with Servers(elasticsearch_url) as opened:
         yield opened
+
+
+def test_contents_come_back_with_a_message_that_is_seen_after_its_deletion(servers: Servers) -> None:
+    """Also those that came while it was deleted, and also when nobody sends them again."""
+    machine = type("Machine", (Convergence,), {"servers": servers})()
+    machine.upsert("m1", {"INBOX"}, "a")
+    machine.extract("m1", "2", "scan one", 1)
+    machine.consume(50, None)
+    machine.delete("m1", 0)
+    machine.consume(50, None)
+    machine.extract("m1", "3", "scan two", 1)
+    machine.extract("m1", "3", "scan one", 1)  # a lower version behind it
+    machine.consume(50, None)
+    machine.snapshot("m1", {"STARRED"}, 0)
+    machine.consume(50, None)
+    state = machine.model["m1"]
+    assert state.live
+    assert state.contents.keys() == {"", "2", "3"}
+    machine.teardown()  # compares
 
 
 @pytest.mark.timeout(3600)

@@ -362,6 +362,30 @@ async def test_a_write_that_lost_the_race_is_merged_again(
         assert document["label_ids"] == ["INBOX", "Label_1", "Label_2", "STARRED"]
 
 
+async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
+    index: Index, indexer: Indexer, elasticsearch_url: str
+) -> None:
+    """The message's document does not change by it, so no conflict tells."""
+    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    async with Index.open(elasticsearch_url) as other_client:
+        other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
+        write, raced = index.write, 0
+
+        async def racing(writes: Sequence[Write]) -> Any:
+            nonlocal raced
+            if not raced:
+                raced += 1
+                await other.handle(_records([_deleted(9)]))
+            return await write(writes)
+
+        index.write = racing  # type: ignore[method-assign]
+        await indexer.handle(_records([_part("crane")]))
+    index.write = write  # type: ignore[method-assign]
+    assert raced == 1
+    message, part = (await _documents(index)).values()
+    assert (message["live"], part["live"], "text" in part) == (False, False, False)
+
+
 async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, indexer: Indexer) -> None:
     await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
     document = document_id("box", "m1")

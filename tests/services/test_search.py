@@ -205,8 +205,8 @@ async def test_a_typo_finds_what_was_meant_among_what_may_be_seen(index: Index) 
     results = await search(index, "harbuor", mode=Mode.KEYWORD)
     assert results.showing_results_for == "harbour"
     assert [hit.message_id for hit in results.hits] == ["m1"]
-    assert (await search(index, "privatly", mode=Mode.KEYWORD)).showing_results_for is None
-    assert (await search(index, "privatly", BOTH, mode=Mode.KEYWORD)).showing_results_for == "privately"
+    assert (await search(index, "prvately", mode=Mode.KEYWORD)).showing_results_for is None
+    assert (await search(index, "prvately", BOTH, mode=Mode.KEYWORD)).showing_results_for == "privately"
     assert (await search(index, "zzzzzz", mode=Mode.KEYWORD)).hits == []
 
 

@@ -1,0 +1,39 @@
+"""Documents through the real engine, and what came out of them, for the tests of formats."""
+
+from dataclasses import dataclass
+
+from schemas.outcomes import Outcome
+from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+
+SENTENCE = "the quay wall leans seven millimetres"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An attachment's results: the text of all its documents, and each by its part path ("" for itself)."""
+
+    root: AttachmentResult
+    by_path: dict[str, AttachmentResult]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(result.text for result in self.root.walk()).split())
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [result.outcome for result in self.root.walk()]
+
+    @property
+    def names(self) -> list[str | None]:
+        return [result.metadata.filename for result in self.root.walk()][1:]
+
+
+async def read(
+    engine: EphemeralAttachmentHandler,
+    payload: bytes,
+    name: str | None = None,
+    kind: str | None = None,
+    ocr: bool = False,
+) -> Read:
+    result = await engine.process_attachment(payload, kind, filename=name, ocr=ocr)
+    return Read(result, {"/".join(map(str, item.path)): item for item in result.walk()})
