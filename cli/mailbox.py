@@ -21,7 +21,7 @@ REMOVED = "removed"
 
 @click.group()
 def mailbox() -> None:
-    """Add, change, list and remove mailboxes.
+    """Add, change, list, remove and purge mailboxes.
 
     Example: mailstream mailbox add anna@example.com --credentials token.json
     """
@@ -120,7 +120,14 @@ async def register_address(
 
     One that was removed begins a new epoch: what is indexed of it is superseded, whatever its version.
     """
-    known = [record for record in await registered(config) if record.address.lower() == address.lower()]
+    records = await registered(config)
+    known = [record for record in records if record.address.lower() == address.lower()]
+    # A purged mailbox has no address; its id may be used again, in an epoch above what was purged.
+    purged = [record for record in records if record.mailbox_id == mailbox_id]
+    if not known and any(_is_there(record) for record in purged):
+        raise ConfigurationError(f"another mailbox has the id {mailbox_id}")
+    if not known and purged:
+        fields = {"epoch": purged[0].epoch + 1, "purged_below": purged[0].purged_below, **fields}
     if not known:
         record = MailboxRecord(mailbox_id=mailbox_id or new_mailbox_id(), address=address, **fields)
     else:
@@ -232,15 +239,46 @@ async def registered(config: Settings) -> list[MailboxRecord]:
     return sorted(records, key=lambda record: record.address)
 
 
-def find_mailbox(config: Settings, name: str) -> MailboxRecord:
+def find_mailbox(config: Settings, name: str, *, with_purged: bool = False) -> MailboxRecord:
     """The mailbox with that id or address. Raises ConfigurationError where none or several have it."""
-    known = asyncio.run(registered(config))
+    known = [record for record in asyncio.run(registered(config)) if name]
+    purged = [record for record in known if record.state is MailboxState.PURGED and record.mailbox_id == name]
+    if purged and not with_purged:
+        raise ConfigurationError(f"mailbox {name} was purged")
     found = [record for record in known if name in (record.mailbox_id, record.address)]
     found = found or [record for record in known if record.address.lower() == name.lower()]
     if len(found) != 1:
         which = "no mailbox has" if not found else "several mailboxes have"
         raise ConfigurationError(f"{which} the id or address {name}: see `mailstream mailbox list`")
     return found[0]
+
+
+@mailbox.command()
+@click.argument("name", metavar="MAILBOX")
+@click.option("--message", "message_id", help="Only this message, by Gmail's id; the mailbox goes on.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="For the index worker."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as one JSON object.")
+def purge(name: str, message_id: str | None, yes: bool, timeout_seconds: float, as_json: bool) -> None:
+    """Remove a mailbox, or one message, from index, topics and caches for good; prints a receipt.
+
+    Safe to repeat, and to be repeated where it was interrupted. Exit code 1: not finished, give it again.
+    MAILBOX is an id or an address (a purged mailbox has its id only).
+
+    Example: mailstream mailbox purge anna@example.com --message 18c2a9f03d5b7e61
+    """
+    from cli.purge import purged, show
+
+    config = settings()
+    record = find_mailbox(config, name, with_purged=message_id is None)
+    what = f"message {message_id} of it" if message_id else "everything of it"
+    if not yes:
+        click.confirm(f"mailbox {record.mailbox_id}: remove {what}, for good?", abort=True, err=True)
+    receipt = asyncio.run(purged(config, record, message_id, timeout_seconds))
+    show(receipt, as_json=as_json)
+    raise SystemExit(0 if receipt.complete else 1)
 
 
 @mailbox.command()

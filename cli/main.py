@@ -17,7 +17,7 @@ COMMANDS = {
     "topics": ("cli.topics", "Create the topics."),
     "keys": ("cli.keys", "Make keys, and seal credentials with a new one."),
     "auth": ("cli.auth", "Grant access to mailboxes."),
-    "mailbox": ("cli.mailbox", "Add, change, list and remove mailboxes."),
+    "mailbox": ("cli.mailbox", "Add, change, list, remove and purge mailboxes."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
     "push": ("cli.push", "Take in Gmail's notifications, pushed or pulled."),
     "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
@@ -25,6 +25,12 @@ COMMANDS = {
     "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
     "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
+    "trace": ("cli.trace", "Say why a message is not found: where it is on its way, and since when."),
+    "reindex": (
+        "cli.reindex",
+        "Build the index anew from the log, beside the live one, then swap.",
+    ),
+    "dead-letters": ("cli.dead_letters", "Look at what failed for good; replay or discard it."),
     "reprocess": (
         "cli.reprocess",
         "Read attachments and messages again that a better engine, or newer signatures, should see.",

@@ -18,6 +18,7 @@ from connectors.errors import ConfigurationError
 from connectors.kafka import LagMeter, Table
 from schemas import topics
 from schemas.events import Cursor, MailboxRecord
+from streams.letter_box import LetterBox
 
 STAGES = {
     "extract": (topics.EXTRACT_GROUP, (topics.CHANGES.name, topics.BACKFILL.name)),
@@ -67,9 +68,12 @@ class Status:
 class Observer:
     """Reads the status again and again over connections that stay open."""
 
-    def __init__(self, registry: Table, cursors: Table, meter: LagMeter, index: Index) -> None:
+    def __init__(
+        self, registry: Table, cursors: Table, letters: LetterBox, meter: LagMeter, index: Index
+    ) -> None:
         self._registry = registry
         self._cursors = cursors
+        self._letters = letters
         self._meter = meter
         self._index = index
 
@@ -80,10 +84,11 @@ class Observer:
         async with (
             Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
             Table.open(config.kafka_bootstrap, topics.CURSORS.name) as cursors,
+            LetterBox.open(config.kafka_bootstrap) as letters,
             LagMeter.open(config.kafka_bootstrap) as meter,
             Index.open(config.elasticsearch_url) as index,
         ):
-            yield cls(registry, cursors, meter, index)
+            yield cls(registry, cursors, letters, meter, index)
 
     async def status(self) -> Status:
         """The status now.
@@ -99,7 +104,8 @@ class Observer:
             if "/" not in key
         ]
         lag = {name: await self._meter.lag(group, names) for name, (group, names) in STAGES.items()}
-        status = Status(mailboxes, lag, await self._meter.records(topics.DEAD_LETTERS.name))
+        await self._letters.catch_up()
+        status = Status(mailboxes, lag, len(self._letters.waiting()))
         with suppress(ConfigurationError):  # no index yet: nothing has been written
             await self._count(status)
         return status

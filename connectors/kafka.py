@@ -45,6 +45,7 @@ class Record:
     offset: int
     key: str
     value: bytes | None
+    written_at: int | None = None  # milliseconds since 1970; None where nobody asked for it
 
 
 class Producer:
@@ -136,48 +137,81 @@ async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterato
             await client.stop()
 
 
+class Log:
+    """A topic, or one partition of it, read from its start: each ``read`` goes on to the end as it stands."""
+
+    def __init__(self, client: AIOKafkaConsumer, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str, topic: str, partition: int | None = None) -> AsyncIterator[Log]:
+        """The log before its first record."""
+        async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+            assignment = await _partitions(client, [topic])
+            if partition is not None:
+                assignment = [tp for tp in assignment if tp.partition == partition]
+            client.assign(assignment)
+            await client.seek_to_beginning(*assignment)
+            yield cls(client, topic)
+
+    async def read(self) -> AsyncIterator[Record]:
+        """Every record from where the last call stopped, in the order of each partition.
+
+        Raises UnavailableError.
+        """
+        with mapped_reads(self._topic):
+            ends = await self._client.end_offsets(list(self._client.assignment()))
+            while [tp for tp, end in ends.items() if await self._client.position(tp) < end]:
+                for records in (await self._client.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        yield as_record(record)
+
+
+@contextmanager
+def mapped_reads(topic: str) -> Iterator[None]:
+    """Turn Kafka's errors into ours, where a topic is read."""
+    try:
+        yield
+    except KafkaError as error:
+        raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+
+
+def as_record(record: Any) -> Record:
+    """A record of aiokafka's as ours."""
+    key = (record.key or b"").decode("utf-8", "replace")
+    return Record(record.topic, record.partition, record.offset, key, record.value, record.timestamp)
+
+
 class Table:
     """A compacted topic held in memory: the latest value of every key, deletions applied.
 
     ``catch_up`` reads to the end as it stands at the call, from wherever the last call stopped.
     """
 
-    def __init__(self, client: AIOKafkaConsumer, topic: str) -> None:
-        self._client = client
-        self._topic = topic
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self.values: dict[str, bytes] = {}
 
     @classmethod
     @asynccontextmanager
     async def open(cls, bootstrap: str, topic: str) -> AsyncIterator[Table]:
         """The table, read to its end."""
-        async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
-            table = cls(client, topic)
-            await table._assign()
+        async with Log.open(bootstrap, topic) as log:
+            table = cls(log)
             await table.catch_up()
             yield table
-
-    async def _assign(self) -> None:
-        assignment = await _partitions(self._client, [self._topic])
-        self._client.assign(assignment)
-        await self._client.seek_to_beginning(*assignment)
 
     async def catch_up(self) -> set[str]:
         """Read to the end; returns the keys that changed. Raises UnavailableError."""
         changed: set[str] = set()
-        try:
-            ends = await self._client.end_offsets(list(self._client.assignment()))
-            while [tp for tp, end in ends.items() if await self._client.position(tp) < end]:
-                for records in (await self._client.getmany(timeout_ms=500)).values():
-                    for record in records:
-                        key = (record.key or b"").decode()
-                        changed.add(key)
-                        if record.value is None:
-                            self.values.pop(key, None)
-                        else:
-                            self.values[key] = record.value
-        except KafkaError as error:
-            raise UnavailableError(f"topic {self._topic} cannot be read: {error}") from error
+        async for record in self._log.read():
+            changed.add(record.key)
+            if record.value is None:
+                self.values.pop(record.key, None)
+            else:
+                self.values[record.key] = record.value
         return changed
 
 
@@ -189,32 +223,15 @@ async def read_table(bootstrap: str, topic: str) -> dict[str, bytes]:
 
 async def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes | None]]:
     """Every record of a topic from its start to its end, in the order of each partition."""
-    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
-        table = Table(client, topic)
-        await table._assign()
-        ends = await client.end_offsets(list(client.assignment()))
-        records: list[tuple[str, bytes | None]] = []
-        while [tp for tp, end in ends.items() if await client.position(tp) < end]:
-            for batch in (await client.getmany(timeout_ms=500)).values():
-                records += [((record.key or b"").decode(), record.value) for record in batch]
-        return records
+    async with Log.open(bootstrap, topic) as log:
+        return [(record.key, record.value) async for record in log.read()]
 
 
 async def read_partition(bootstrap: str, topic: str, partition: int) -> AsyncIterator[Record]:
     """Every record of a partition from its start to its end as it stands at the call."""
-    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
-        tp = TopicPartition(topic, partition)
-        client.assign([tp])
-        await client.seek_to_beginning(tp)
-        try:
-            [end] = (await client.end_offsets([tp])).values()
-            while await client.position(tp) < end:
-                for records in (await client.getmany(timeout_ms=500)).values():
-                    for record in records:
-                        key = (record.key or b"").decode()
-                        yield Record(topic, partition, record.offset, key, record.value)
-        except KafkaError as error:
-            raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+    async with Log.open(bootstrap, topic, partition) as log:
+        async for record in log.read():
+            yield record
 
 
 async def read_offsets(bootstrap: str, topic: str, partition: int, offsets: Iterable[int]) -> list[Record]:
@@ -298,6 +315,11 @@ class LagMeter:
         """Records before ``ends`` that ``group`` has not committed."""
         names = sorted({tp.topic for tp in ends})
         return self._behind(await self._committed(group), ends, await self._starts(names))
+
+    async def committed(self, group: str) -> dict[TopicPartition, int]:
+        """The offset of the next record that ``group`` will handle, of each partition it has come to."""
+        known = await self._committed(group)
+        return {tp: entry.offset for tp, entry in known.items() if entry.offset >= 0}
 
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         """Where each partition of ``topics`` ends now."""

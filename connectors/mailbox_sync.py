@@ -90,6 +90,7 @@ class MailboxSync:
         partition: int,
         config: SyncConfig,
         chores: Iterable[Chore] = (),
+        suppressed: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self.mailbox = record
         self._cursor = cursor if cursor is not None and cursor.epoch == record.epoch else None
@@ -101,6 +102,7 @@ class MailboxSync:
         self._history = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._touched: set[str] | None = None  # ids in the history since a comparison began
+        self.suppressed = suppressed  # the messages that were purged: no comparison brings them back
         self._walk = Walk(self, source, downstream, partition)
 
     @property

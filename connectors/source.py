@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
@@ -31,6 +32,7 @@ from schemas.events import (
     SyncRequest,
     credential_key,
     labels_key,
+    suppressed_key,
 )
 from schemas.identity import partition_for
 
@@ -76,6 +78,11 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         self.partitions = frozenset(tp.partition for tp in assigned)
         self._gained(len(self.partitions))
+
+
+def _suppressed(registry: Table, mailbox_id: str) -> frozenset[str]:
+    prefix = suppressed_key(mailbox_id, "")
+    return frozenset(key.removeprefix(prefix) for key in registry.values if key.startswith(prefix))
 
 
 class SourceConnector:
@@ -204,6 +211,7 @@ class SourceConnector:
                 partition_for(mailbox_id, self._partitions),
                 self._config.sync,
                 self._chores(record, source, producer, registry, cursors),
+                partial(_suppressed, registry, mailbox_id),
             )
             task = asyncio.create_task(sync.run())
             self._running[mailbox_id] = _Running(sync, task, record, credential)

@@ -197,7 +197,7 @@ class Walk:
             announced: set[str] = set()
             if with_announced:
                 announced = await self._downstream.announced(self._mailbox.mailbox_id, self._partition)
-            in_motion = touched | self._cursor.drafts.keys()
+            in_motion = touched | self._cursor.drafts.keys() | self._sync.suppressed()
         return Differences.between(snapshot, indexed, self._mailbox, in_motion, announced)
 
     async def _put_off(self, differences: Differences) -> None:

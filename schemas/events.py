@@ -80,6 +80,7 @@ class MailboxRecord(Event):
     mailbox_id: str
     address: str
     epoch: int = 1
+    purged_below: int = 0  # what bears a lower epoch was purged, and is dropped wherever it still turns up
     source: Literal["gmail_api", "imap", "dual"] | None = None  # None: as USE_GMAIL_API says
     state: MailboxState = MailboxState.LIVE
     state_reason: str | None = None
@@ -110,6 +111,19 @@ class CredentialRecord(Event):
 def credential_key(mailbox_id: str) -> str:
     """The record key of a mailbox's credentials."""
     return f"{mailbox_id}/credential"
+
+
+class Suppression(Event):
+    """A message that was purged: no stage lets it in again (``mail.mailboxes``; key: ``suppressed_key``)."""
+
+    mailbox_id: str
+    message_id: str
+    suppressed_at: int = Field(default_factory=now_milliseconds)
+
+
+def suppressed_key(mailbox_id: str, message_id: str) -> str:
+    """The record key of a message's suppression; without a message id, what those of a mailbox begin with."""
+    return f"{mailbox_id}/suppressed/{message_id}"
 
 
 class LabelDirectory(Event):
@@ -261,3 +275,11 @@ class DeadLetter(Event):
     key_hash: str | None = None
     event: str | None = None  # base64 of the record's value, only for topics that carry ids alone
     failed_at: int = Field(default_factory=now_milliseconds)
+
+
+class DeadLetterResolution(Event):
+    """A person has dealt with a dead letter (``mail.dead-letters``; key as the letter's)."""
+
+    letter: str  # the letter's place in the topic: "<partition>:<offset>"
+    action: Literal["replayed", "discarded"]
+    resolved_at: int = Field(default_factory=now_milliseconds)

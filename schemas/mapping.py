@@ -33,8 +33,9 @@ def settings(replicas: int = 0, shards: int = 1) -> dict[str, Any]:
     }
 
 
-def mappings(analyzer: str = "standard") -> dict[str, Any]:
-    """The strict mapping. ``analyzer`` is ``english`` where the server has it."""
+def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str, Any]:
+    """The strict mapping. ``analyzer`` is ``english`` where the server has it, ``encoder`` whose vectors
+    the index is to hold."""
     keyword = {"type": "keyword", "ignore_above": 1024}
     text = {"type": "text", "analyzer": analyzer}
     named = {"type": "text", "analyzer": "standard", "fields": {"raw": keyword}}
@@ -42,6 +43,7 @@ def mappings(analyzer: str = "standard") -> dict[str, Any]:
     stored = {"type": "keyword", "index": False, "doc_values": False}
     return {
         "dynamic": "strict",
+        "_meta": {"version": MAPPING_VERSION, **({"encoder": encoder} if encoder else {})},
         "properties": {
             # identity
             "kind": keyword,  # "message" or "attachment"

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 DAY_MILLISECONDS = 24 * 60 * 60 * 1000
 MEBIBYTE = 1024 * 1024
+# What a compacted topic may keep of what was overwritten, and then of the mark that it was.
+COMPACTION_LAG_MILLISECONDS = DAY_MILLISECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class Topic:
         entries = {"cleanup.policy": self.cleanup}
         if self.retention_milliseconds is not None:
             entries["retention.ms"] = str(self.retention_milliseconds)
+        if self.cleanup == "compact":
+            entries["max.compaction.lag.ms"] = str(COMPACTION_LAG_MILLISECONDS)
+            entries["delete.retention.ms"] = str(COMPACTION_LAG_MILLISECONDS)
         if self.max_message_bytes is not None:
             entries["max.message.bytes"] = str(self.max_message_bytes)
         if self.compression is not None:

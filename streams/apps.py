@@ -12,7 +12,7 @@ import faust
 
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
-from connectors.kafka import Producer, Record
+from connectors.kafka import Producer, Record, Table
 from schemas import topics
 from schemas.events import MailboxRecord
 from schemas.languages import DEFAULT_LANGUAGES, analyzer_for
@@ -24,6 +24,7 @@ from streams.embeddings import OnceEncoder
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
 from streams.forward import DocumentsLog
+from streams.gone import Gone
 from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
@@ -99,15 +100,15 @@ def index_app(config: WorkerConfig) -> faust.App:
         async with (
             Producer(config.kafka_bootstrap) as producer,
             Index.open(config.elasticsearch_url) as client,
+            Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
             config.open_once() as once,
         ):
-            encoder, _ = await asyncio.gather(
-                asyncio.to_thread(open_encoder, config.encoder), client.ensure(analyzer_for(config.languages))
-            )
+            encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
+            await client.ensure(analyzer_for(config.languages), encoder.name)
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
-            encoder = OnceEncoder(encoder, once)
-            documents = DocumentsLog(config.kafka_bootstrap, producer)
-            indexer = Indexer(client, encoder, DeadLetters(producer, "index"), config.max_chunks, documents)
+            letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
+            documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
+            indexer = Indexer(client, encoder, letters, config.max_chunks, documents, gone)
             await settle_batches(stream, indexer.handle, BATCHES, message_of)
 
     return app
@@ -171,7 +172,7 @@ class _Pipeline:
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
-            DeadLetters(producer, self._lane),
+            await DeadLetters.go_on(producer, config.kafka_bootstrap, self._lane),
             Attempts(config.state_directory / f"{self._group}.attempts.json"),
             self._lane,
         )

@@ -2,18 +2,23 @@
 
 import base64
 from collections import deque
+from typing import Self
 
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Record, Send
 from connectors.metrics import dead_letters_counter
 from schemas import topics
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, now_milliseconds
 from schemas.identity import hashed
+from streams.letter_box import LetterBox
 
 # When this many in a row, or this part of the last WINDOW events, fail for good, it is not the events.
 MAX_CONSECUTIVE = 50
 MAX_RATIO = 0.5
 WINDOW = 200
+# A worker that is started again after it stopped here must not drain the topic in steps of MAX_CONSECUTIVE:
+# what failed within this time before, and nobody has looked at, counts.
+REMEMBERED_MILLISECONDS = 600_000
 
 # Values of these topics are ids only and may stand in a dead letter; others are named by key hash.
 _IDS_ONLY = {topics.CHANGES.name, topics.BACKFILL.name, topics.DEFERRED.name}
@@ -26,11 +31,19 @@ class TooManyDeadLettersError(MailstreamError):
 class DeadLetters:
     """The dead letters of one worker. ``stage`` names it."""
 
-    def __init__(self, producer: Producer, stage: str) -> None:
+    def __init__(self, producer: Producer, stage: str, failed_before: int = 0) -> None:
         self._producer = producer
         self._stage = stage
         self._recent: deque[bool] = deque(maxlen=WINDOW)
-        self._consecutive = 0
+        self._consecutive = min(failed_before, MAX_CONSECUTIVE)
+
+    @classmethod
+    async def go_on(cls, producer: Producer, bootstrap: str, stage: str) -> Self:
+        """Those of a worker that starts. Raises UnavailableError."""
+        async with LetterBox.open(bootstrap) as box:
+            since = now_milliseconds() - REMEMBERED_MILLISECONDS
+            open_letters = [item.letter for item in box.waiting() if item.letter.stage == stage]
+        return cls(producer, stage, sum(letter.failed_at > since for letter in open_letters))
 
     def succeeded(self) -> None:
         """Count an event that did not fail."""
@@ -55,7 +68,7 @@ class DeadLetters:
         if self._consecutive > MAX_CONSECUTIVE or (full and sum(self._recent) > MAX_RATIO * WINDOW):
             raise TooManyDeadLettersError(
                 f"{sum(self._recent)} of the last {len(self._recent)} events failed for good: stopping; "
-                f"look at what stands in {topics.DEAD_LETTERS.name}, mend the cause, start again"
+                "look at `mailstream dead-letters list`, mend the cause, replay or discard them, start again"
             ) from error
         ids_only = record.topic in _IDS_ONLY and record.value is not None
         letter = DeadLetter(

@@ -91,7 +91,7 @@ class Extract:
                 emitted_at=change.emitted_at,
             )
             await self._settle(record, work, background=change.origin != "history")
-        elif await self._wanted(change.mailbox_id, change.epoch) is not None:
+        elif await self._wanted(change) is not None:
             # Labels and deletions never wait for the fetches of others.
             await self._documents.send(_registers_of(change))
             self._dead_letters.succeeded()
@@ -113,7 +113,7 @@ class Extract:
         await self._settle(record, work, background=True)
 
     async def _settle(self, record: Record, work: Deferred, *, background: bool) -> None:
-        mailbox = await self._wanted(work.mailbox_id, work.epoch)
+        mailbox = await self._wanted(work)
         if mailbox is None:
             return
         if mailbox.state is MailboxState.PARKED:
@@ -192,12 +192,12 @@ class Extract:
             error_class="worker_killed" if isinstance(error, WorkerKilledError) else None,
         )
 
-    async def _wanted(self, mailbox_id: str, epoch: int) -> MailboxRecord | None:
-        """The mailbox, unless it is unknown, purged, or has begun a newer epoch."""
-        mailbox = await self._mailboxes.record(mailbox_id)
-        if mailbox is None or mailbox.state is MailboxState.PURGED or epoch < mailbox.epoch:
+    async def _wanted(self, event: MessageChange | Deferred) -> MailboxRecord | None:
+        """The mailbox; None where it is unknown, purged, or in a newer epoch, or the message was purged."""
+        mailbox = await self._mailboxes.record(event.mailbox_id)
+        if mailbox is None or mailbox.state is MailboxState.PURGED or event.epoch < mailbox.epoch:
             return None
-        return mailbox
+        return None if self._mailboxes.suppressed(event.mailbox_id, event.message_id) else mailbox
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connectors.elasticsearch import Index, Stored, Write
+from connectors.elasticsearch import Index, Stored, Vectors, Write
 from connectors.encoder import Encoder
 from connectors.errors import (
     ConflictError,
@@ -33,6 +33,7 @@ from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
 from streams.fields import MessageView, PartView, attachment_fields, message_fields, segments_of
 from streams.forward import DocumentsLog, overtaken
+from streams.gone import Gone
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,8 +112,12 @@ class Indexer:
         dead_letters: DeadLetters,
         max_chunks: int,
         documents: DocumentsLog | None = None,
+        gone: Gone | None = None,
+        known: Vectors | None = None,
     ) -> None:
         self._index = index
+        self._gone = gone  # what has been purged
+        self._known = known  # vectors that need not be computed again
         self._encoder = encoder
         self._dead_letters = dead_letters
         self._max_chunks = min(max_chunks, MAX_CHUNKS)
@@ -140,6 +145,9 @@ class Indexer:
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
         groups: dict[str, _Group] = {}
+        late: list[tuple[AnyRegister, Record]] = []
+        if self._gone is not None:
+            await self._gone.refresh()
         for record in records:
             if record.value is None:
                 continue  # a tombstone makes room in the topic; what the index shows is said by registers
@@ -149,14 +157,20 @@ class Indexer:
                 reason = UndecodableEventError(f"not a register: {type(error).__name__}")
                 await self._dead_letters.write(record, reason)
                 continue
+            if self._gone is not None and self._gone.has(register):
+                late.append((register, record))
+                continue
             owner = document_id(register.mailbox_id, register.message_id)
             group = groups.setdefault(owner, _Group(register.mailbox_id, register.message_id))
             group.registers.append((register, record))
+        if self._gone is not None:
+            await self._gone.null(late)
         return list(groups.values())
 
     async def _round(self, groups: Sequence[_Group]) -> list[_Group]:
         """One round; returns the groups that must go again."""
-        messages = await self._index.read([group.message_document for group in groups], MessageView.FIELDS)
+        index = await self._index.current(self._encoder.name)
+        messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
         views = {
             group.message_document: await self._joined(
                 group, MessageView.read(messages.get(group.message_document))
@@ -166,7 +180,7 @@ class Indexer:
         part_ids = [
             group.part_document(path) for group in groups for path in views[group.message_document].parts
         ]
-        parts = await self._index.read(part_ids, PartView.FIELDS)
+        parts = await index.read(part_ids, PartView.FIELDS)
         for group in groups:
             view = views[group.message_document]
             view.pass_over(_part_views(group, view, parts).values())
@@ -181,9 +195,9 @@ class Indexer:
             plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
         ]
         await self._embed([*planned, *part_plans])
-        await self._write(planned, again)
-        await self._write([p for p in part_plans if p.group.message_document not in again], again)
-        await self._recheck(part_plans, views, again)
+        await self._write(index, planned, again)
+        await self._write(index, [p for p in part_plans if p.group.message_document not in again], again)
+        await self._recheck(index, part_plans, views, again)
         for group in groups:
             if group.message_document not in again:
                 await self._forward(group, views[group.message_document], parts)
@@ -210,9 +224,9 @@ class Indexer:
             winners = overtaken(group.registers, view, _part_views(group, view, parts))
             await self._documents.write_again(group.registers[0][1].partition, winners)
 
-    async def _write(self, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
+    async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
         """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
-        results = await self._index.write([plan.write for plan in plans])
+        results = await index.write([plan.write for plan in plans])
         for plan, result in zip(plans, results, strict=True):
             if result is None:
                 kind = "attachment" if plan.part_path else "message"
@@ -239,11 +253,15 @@ class Indexer:
         )
 
     async def _recheck(
-        self, part_plans: Sequence[_Planned], views: Mapping[str, MessageView], again: dict[str, _Group]
+        self,
+        index: Index,
+        part_plans: Sequence[_Planned],
+        views: Mapping[str, MessageView],
+        again: dict[str, _Group],
     ) -> None:
         """A message may have been deleted or relabelled by another worker while its parts were written."""
         groups = {plan.group.message_document: plan.group for plan in part_plans}
-        now = await self._index.read(sorted(groups), MessageView.FIELDS)
+        now = await index.read(sorted(groups), MessageView.FIELDS)
         again |= {
             document: group
             for document, group in groups.items()
@@ -259,17 +277,31 @@ class Indexer:
                 chunks, more = chunk(segments_of(plan.content), most)
                 plan.chunks = len(chunks)
                 chunked.append((plan, chunks, more))
-        texts = [piece.text for _, chunks, _ in chunked for piece in chunks]
-        async with self._encoding:
-            vectors = iter(await asyncio.to_thread(self._encoder.encode, texts) if texts else ())
-        index_chunks_counter.inc(len(texts))
+        wanted = [(plan.write.document_id, piece.text) for plan, chunks, _ in chunked for piece in chunks]
+        vectors = await self._vectors(wanted)
         for plan, chunks, more in chunked:
+            document = plan.write.document_id
             fields = {**plan.write.fields, "chunks": []}
             for piece in chunks:
-                fields["chunks"].append(_chunk_fields(piece, next(vectors)))
+                fields["chunks"].append(_chunk_fields(piece, vectors[document, piece.text]))
             if more:
                 fields["truncated"] = True
             plan.write = Write(plan.write.document_id, fields, plan.write.expected)
+
+    async def _vectors(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], NDArray[np.float32]]:
+        """The vectors of some texts, by document and text: those that are known, the others computed."""
+        known: dict[tuple[str, str], NDArray[np.float32]] = {}
+        if self._known is not None and wanted:
+            known = await self._known.read({document for document, _ in wanted})
+        new = [pair for pair in dict.fromkeys(wanted) if pair not in known]
+        if new:
+            async with self._encoding:
+                computed = await asyncio.to_thread(self._encoder.encode, [text for _, text in new])
+            known |= dict(zip(new, computed, strict=True))
+            index_chunks_counter.inc(len(new))
+        return known
 
 
 def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Protocol
 from connectors.gmail.message import MailMessage
 from connectors.kafka import Table
 from schemas import topics
-from schemas.events import MailboxRecord, credential_key
+from schemas.events import MailboxRecord, credential_key, suppressed_key
 
 # How old the picture of the registry may be: a purge is honoured within this time.
 REGISTRY_SECONDS = 2.0
@@ -72,6 +72,10 @@ class Mailboxes:
                 self._read_at = time.monotonic()
         value = self._table.values.get(mailbox_id)
         return MailboxRecord.decode(value) if value is not None else None
+
+    def suppressed(self, mailbox_id: str, message_id: str) -> bool:
+        """Whether the message was purged, as of the last look at the registry."""
+        return suppressed_key(mailbox_id, message_id) in self._table.values
 
     def client(self, record: MailboxRecord) -> Mailbox:
         """The client of a mailbox. Raises ConfigurationError without usable credentials."""

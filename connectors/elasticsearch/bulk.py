@@ -22,6 +22,7 @@ from connectors.errors import (
     RejectedDocumentError,
     UnavailableError,
 )
+from schemas import mapping
 
 # One request stays well below the server's limit (100 MB), and small enough to be parsed quickly.
 MAX_BULK_BYTES = 8 * 1024 * 1024
@@ -30,9 +31,12 @@ MAX_BULK_OPERATIONS = 500
 BULKS_IN_FLIGHT = 4
 # How often refused writes (429, 503) are tried again before the caller hears that the server is overloaded.
 BUSY_RETRIES = 6
+# How long a writer waits that met an index which is being replaced, see ``versions``.
+HELD_SECONDS = 0.5
 BUSY_WAIT_SECONDS = 0.2  # doubled each time: 25 s in all
 
 _CONFLICT = 409
+_HELD = 403
 _TOO_LARGE = 413
 _MALFORMED = 400
 
@@ -124,12 +128,14 @@ class BulkSink:
         for attempt in range(BUSY_RETRIES + 1):
             async with self._slots:
                 answers = await self._send(index, waiting)
+            if any(map(_held, answers)):
+                await asyncio.sleep(HELD_SECONDS)
             busy = []
             for item, answer in zip(waiting, answers, strict=True):
                 if answer["status"] in BUSY:
                     busy.append(item)
                 else:
-                    item.result = _result(item.write, answer)
+                    item.result = _result(index, item.write, answer)
             if not busy:
                 return
             waiting = busy
@@ -143,7 +149,9 @@ class BulkSink:
             try:
                 # Without its alias the server would invent an index of the alias's name, with a mapping of
                 # its own.
-                response = await self._client.bulk(index=index, operations=lines, require_alias=True)
+                response = await self._client.bulk(
+                    index=index, operations=lines, require_alias=index == mapping.WRITE_ALIAS
+                )
             except ApiError as error:
                 status = error.meta.status
                 if status in BUSY:
@@ -160,6 +168,10 @@ class BulkSink:
                     return [{"status": _TOO_LARGE, "error": {"type": "beyond the server's memory"}}]
         middle = len(items) // 2
         return [*await self._send(index, items[:middle]), *await self._send(index, items[middle:])]
+
+
+def _held(answer: Mapping[str, Any]) -> bool:
+    return bool(answer["status"] == _HELD and answer["error"]["type"] == "cluster_block_exception")
 
 
 def _never_fits(answer: Mapping[str, Any], item: _Item) -> bool:
@@ -185,13 +197,16 @@ def _bulks(items: Iterator[_Item]) -> Iterator[list[_Item]]:
         yield bulk
 
 
-def _result(write: Write, answer: Mapping[str, Any]) -> MailstreamError | None:
+def _result(index: str, write: Write, answer: Mapping[str, Any]) -> MailstreamError | None:
     status, error = answer["status"], answer.get("error")
     if status == _CONFLICT:
         return ConflictError(f"document {write.document_id} changed")
     if status == MISSING and error is not None and error["type"] == "document_missing_exception":
         # A partial write to what somebody has removed: to be read again, like any conflict.
         return ConflictError(f"document {write.document_id} is gone")
+    if _held(answer) or (status == MISSING and index != mapping.WRITE_ALIAS):
+        # Another index takes its place, or has taken it: to be read and merged again there.
+        return ConflictError(f"the index {index} is being replaced")
     if status == MISSING:
         raise ConfigurationError(NO_INDEX)
     if status == _TOO_LARGE:

@@ -11,7 +11,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
 from connectors.elasticsearch.bulk import BulkSink, Stored, Write
 from connectors.elasticsearch.mapped import mapped
-from connectors.errors import MailstreamError
+from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from schemas import mapping
 
 log = logging.getLogger(__name__)
@@ -22,37 +22,69 @@ PACKED_VECTORS_SINCE = (9, 3)
 
 
 class Index:
-    """The mail index behind its aliases."""
+    """The mail index: by ``name``, or, without one, behind its aliases."""
 
-    def __init__(self, client: AsyncElasticsearch) -> None:
+    def __init__(
+        self, client: AsyncElasticsearch, name: str | None = None, sink: BulkSink | None = None
+    ) -> None:
         self._client = client
-        self._sink = BulkSink(client)
+        self.name = name
+        self._sink = sink or BulkSink(client)
+        self._encoders: dict[str, str | None] = {}  # whose vectors an index holds, by its name
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Index]:
         """A connection, closed at the end. The server is first asked when it is first used."""
-        client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
-        try:
+        async with connected(url) as client:
             yield cls(client)
-        finally:
-            await client.close()
 
-    async def ensure(self, analyzer: str = "english") -> None:
-        """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
-        and ``standard`` where not. Safe to call from several workers."""
+    @property
+    def _read(self) -> str:
+        return self.name or mapping.READ_ALIAS
+
+    @property
+    def _written(self) -> str:
+        return self.name or mapping.WRITE_ALIAS
+
+    async def current(self, encoder: str | None = None) -> Index:
+        """The index that writes go to now, by its own name: what is read from it is written to it.
+
+        A document's version means nothing in another index, and the alias may move between read and write.
+        Raises ConfigurationError where there is none, or where its vectors are another encoder's.
+        """
+        if self.name is not None:
+            return self
         with mapped():
-            self._sink.packed_vectors = await self._takes_packed_vectors()
+            [name] = await self._client.indices.get_alias(name=mapping.WRITE_ALIAS)
+            if name not in self._encoders:
+                answer = await self._client.indices.get_mapping(index=name)
+                self._encoders[name] = answer[name]["mappings"].get("_meta", {}).get("encoder")
+        known = self._encoders[name]
+        if None not in (known, encoder) and known != encoder:
+            raise ConfigurationError(
+                f"the index {name} has vectors of {known}, and ENCODER is {encoder}: set it back, or make an"
+                " index with the new one: `mailstream reindex`"
+            )
+        return Index(self._client, name, self._sink)
+
+    async def ensure(self, analyzer: str = "english", encoder: str | None = None) -> None:
+        """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
+        and ``standard`` where not, for vectors of ``encoder``. Safe to call from several workers."""
+        with mapped():
+            self._sink.packed_vectors = await takes_packed_vectors(self._client)
             if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
                 await self._extend_mapping()
                 return
-            analyzer = await self._available(analyzer)
+            analyzer = await available_analyzer(self._client, analyzer)
             log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
-            # Every version of the index is made by the template; only the first gets the aliases here.
+            # Every version of the index is made by the template; only the first gets the aliases here. And
+            # without it the server would invent a version that was removed in the midst of a write to it.
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={"settings": mapping.settings(), "mappings": mapping.mappings(analyzer)},
+                template={"settings": mapping.settings(), "mappings": mapping.mappings(analyzer, encoder)},
+                allow_auto_create=False,
             )
             try:
                 await self._client.indices.create(
@@ -74,33 +106,16 @@ class Index:
             log.info("adding fields to the index: %s", ", ".join(sorted(added)))
             await self._client.indices.put_mapping(index=mapping.WRITE_ALIAS, properties=added)
 
-    async def _takes_packed_vectors(self) -> bool:
-        try:
-            nodes = await self._client.nodes.info(filter_path="nodes.*.version")
-        except ApiError as error:
-            if error.meta.status >= 500:
-                raise
-            return False  # who may not ask sends numbers, which every version takes
-        versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
-        return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)
-
-    async def _available(self, analyzer: str) -> str:
-        try:
-            await self._client.indices.analyze(analyzer=analyzer, text="probe")
-        except BadRequestError:
-            # Small distributions come without the language analyzers.
-            log.info("the server has no analyzer %s: standard is used", analyzer)
-            return "standard"
-        return analyzer
-
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         """The documents that exist, by id, as of this moment (not of the last refresh)."""
         if not document_ids:
             return {}
         with mapped():
             response = await self._client.mget(
-                index=mapping.WRITE_ALIAS, ids=list(document_ids), source_includes=list(fields)
+                index=self._written, ids=list(document_ids), source_includes=list(fields)
             )
+        if any("error" in hit for hit in response["docs"]):
+            raise UnavailableError(f"the index {self._written} cannot be read")
         return {
             hit["_id"]: Stored(hit.get("_source", {}), hit["_seq_no"], hit["_primary_term"])
             for hit in response["docs"]
@@ -113,24 +128,24 @@ class Index:
         A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
-        return await self._sink.write(mapping.WRITE_ALIAS, writes)
+        return await self._sink.write(self._written, writes)
 
     async def search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a search on the read alias. Raises ConfigurationError when the index does not exist."""
         with mapped():
-            response = await self._client.search(index=mapping.READ_ALIAS, **body)
+            response = await self._client.search(index=self._read, **body)
         return dict(response.body)
 
     async def count(self, query: Mapping[str, Any]) -> int:
         """How many documents match, as of the last refresh."""
         with mapped():
-            response = await self._client.count(index=mapping.READ_ALIAS, query=dict(query))
+            response = await self._client.count(index=self._read, query=dict(query))
         return int(response["count"])
 
     async def refresh(self) -> None:
         """Make everything written so far visible to searches."""
         with mapped():
-            await self._client.indices.refresh(index=mapping.WRITE_ALIAS)
+            await self._client.indices.refresh(index=self._written)
 
     async def scan(self, query: Mapping[str, Any], fields: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
         """Every matching document's id and fields, in the order of the ids' storage, page by page."""
@@ -150,3 +165,36 @@ class Index:
             if not hits:
                 return
             after = hits[-1]["sort"]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AsyncElasticsearch]:
+    """A client of the server, closed at the end."""
+    client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:
+    """The analyzer itself, or ``standard`` where this server does not have it."""
+    try:
+        await client.indices.analyze(analyzer=analyzer, text="probe")
+    except BadRequestError:
+        # Small distributions come without the language analyzers.
+        log.info("the server has no analyzer %s: standard is used", analyzer)
+        return "standard"
+    return analyzer
+
+
+async def takes_packed_vectors(client: AsyncElasticsearch) -> bool:
+    """Whether every node takes vectors in base64."""
+    try:
+        nodes = await client.nodes.info(filter_path="nodes.*.version")
+    except ApiError as error:
+        if error.meta.status >= 500:
+            raise
+        return False  # who may not ask sends numbers, which every version takes
+    versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
+    return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)

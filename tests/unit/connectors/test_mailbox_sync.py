@@ -284,6 +284,19 @@ async def test_an_audit_names_what_differs_and_leaves_out_what_is_on_its_way() -
     assert sync.cursor.requests == ()
 
 
+async def test_an_audit_that_repairs_leaves_out_what_was_purged() -> None:
+    mailbox, broker = Mailbox(), Broker()
+    sync = _sync(mailbox, broker, index=Index(m0={"INBOX"}, m1={"INBOX", "UNREAD"}, m2=set()))
+    await _listed(sync)
+    sync.suppressed = lambda: frozenset({"m3"})
+    await sync._walk.step()
+    assert await sync.record(SyncRequest(mailbox_id="box", kind="audit", request_id="r", repair=True))
+    before = len(broker.changes(topics.BACKFILL.name))
+    await sync._walk.step()
+    repairs = [(c.kind, c.message_id) for c in broker.changes(topics.BACKFILL.name)[before:]]
+    assert repairs == [(ChangeKind.UPSERT, "m4")]
+
+
 async def test_a_mailbox_that_keeps_what_gmail_deletes_is_not_stale() -> None:
     mailbox, broker = Mailbox(), Broker()
     keeping = MAILBOX.model_copy(update={"deletions": "keep"})

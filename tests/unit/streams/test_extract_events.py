@@ -104,7 +104,11 @@ class Client:
 class Mailboxes:
     def __init__(self, client: Client) -> None:
         self.mailbox: MailboxRecord | None = MailboxRecord(mailbox_id="box", address="a@example.com", epoch=2)
+        self.purged: set[str] = set()  # ids of messages
         self._client = client
+
+    def suppressed(self, mailbox_id: str, message_id: str) -> bool:
+        return message_id in self.purged
 
     async def record(self, mailbox_id: str) -> MailboxRecord | None:
         return self.mailbox
@@ -246,6 +250,15 @@ async def test_events_of_unknown_and_purged_mailboxes_are_dropped(
 ) -> None:
     assert mailboxes.mailbox is not None
     mailboxes.mailbox = mailboxes.mailbox.model_copy(update={"state": state}) if state else None
+    for kind in ChangeKind:
+        await extract.handle_change(_change(kind, label_ids=("INBOX",)))
+    assert broker.sent == []
+
+
+async def test_events_of_a_purged_message_are_dropped(
+    extract: Extract, broker: Broker, mailboxes: Mailboxes
+) -> None:
+    mailboxes.purged = {"m1"}
     for kind in ChangeKind:
         await extract.handle_change(_change(kind, label_ids=("INBOX",)))
     assert broker.sent == []

@@ -1,0 +1,52 @@
+"""The receipt of a purge: what was removed, what expires when, what stays. Ids and counts only."""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+
+from cli.settings import Settings
+from schemas.events import MailboxRecord
+from streams.purge import Purge, Receipt
+
+
+async def purged(
+    config: Settings, record: MailboxRecord, message_id: str | None, timeout_seconds: float
+) -> Receipt:
+    """Purge the mailbox, or only that message."""
+    with Console(stderr=True).status("beginning") as shown:
+        terminal = sys.stderr.isatty()
+        progress = (lambda doing: shown.update(doing)) if terminal else (lambda _doing: None)
+        async with Purge.open(config.kafka_bootstrap, config.elasticsearch_url, progress) as work:
+            if message_id is None:
+                return await work.mailbox(record, timeout_seconds)
+            return await work.message(record, message_id, timeout_seconds)
+
+
+def show(receipt: Receipt, *, as_json: bool) -> None:
+    """Print a receipt."""
+    if as_json:
+        click.echo(json.dumps(asdict(receipt)))
+        return
+    what = f"message {receipt.message_id} of mailbox" if receipt.message_id else "mailbox"
+    click.echo(f"Purged: {what} {receipt.mailbox_id}, epoch {receipt.epoch}")
+    click.echo(f"from {_time(receipt.started_at)} to {_time(receipt.finished_at)}")
+    click.echo("Removed:")
+    for name, count in receipt.removed.items():
+        click.echo(f"{count:>10,} {name}")
+    click.echo("Gone by itself, at the latest:")
+    for name, until in receipt.expires.items():
+        click.echo(f"  {_time(until)}  {name}")
+    click.echo(f"Stays: {receipt.stays}")
+    if not receipt.complete:
+        click.echo(
+            "NOT FINISHED: the index worker has not passed what it had in hand; purge again when it has",
+            err=True,
+        )
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(" ", "seconds")
