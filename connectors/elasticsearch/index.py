@@ -56,6 +56,16 @@ class Write:
     size_bytes: int = field(default=1024)  # roughly, for the bulk's limit
 
 
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[AsyncElasticsearch]:
+    """A client, closed at the end. The server is first asked when it is first used."""
+    client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 class Index:
     """The mail index behind its aliases."""
 
@@ -66,11 +76,8 @@ class Index:
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Index]:
         """A connection, closed at the end. The server is first asked when it is first used."""
-        client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
-        try:
+        async with connect(url) as client:
             yield cls(client)
-        finally:
-            await client.close()
 
     async def ensure(self) -> None:
         """Create the index and its aliases where they are missing. Safe to call from several workers."""
