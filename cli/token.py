@@ -15,7 +15,7 @@ from connectors.errors import ConfigurationError
 from schemas.callers import CallerRecord
 from schemas.events import now_milliseconds
 from schemas.topics import DAY_MILLISECONDS
-from search.access import email_caller, new_token
+from search.authentication import email_caller, new_token
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""Who asks, and what he may see. Everything that the API answers is filtered by what stands here.
+"""Who asks, and what he may see: a request's Authorization header becomes a caller with his ``Access``.
 
 A caller comes with a token of ours, or with one of a trusted OpenID Connect issuer. Either way he is bound to
 mailboxes by a record that only the command writes; nothing in a request can widen it.
@@ -19,6 +19,7 @@ import jwt
 from connectors.errors import TokenForbiddenError, TokenRefusedError, UnavailableError
 from schemas.callers import CallerRecord, email_caller_id, hash_secret
 from schemas.events import now_milliseconds
+from search.access import Access
 
 TOKEN_PREFIX = "mst"  # noqa: S105 - how a token begins, so that a leaked one is recognised
 # A revocation counts after this long at most; a page's dozen requests ask once.
@@ -32,14 +33,10 @@ KEYS_TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks. ``mailbox_ids`` None: every mailbox."""
+    """Whoever asks, and the mailboxes that he may read."""
 
     caller_id: str
-    mailbox_ids: frozenset[str] | None
-
-    def may_read(self, mailbox_id: str) -> bool:
-        """Whether that mailbox is his."""
-        return self.mailbox_ids is None or mailbox_id in self.mailbox_ids
+    access: Access
 
 
 class CallerDirectory(Protocol):
@@ -58,7 +55,7 @@ class Issuer:
     keys_url: str
 
 
-class Access:
+class Authentication:
     """Tells callers by the Authorization header."""
 
     def __init__(self, callers: CallerDirectory, issuer: Issuer | None = None) -> None:
@@ -86,9 +83,8 @@ class Access:
         record = await self._by_token(token) if token.startswith(f"{TOKEN_PREFIX}_") else None
         if record is None:
             record = await self._by_issuer(token)
-        caller = Caller(
-            record.caller_id, None if record.mailbox_ids is None else frozenset(record.mailbox_ids)
-        )
+        boxes = record.mailbox_ids
+        caller = Caller(record.caller_id, Access.everything() if boxes is None else Access.only(boxes))
         if len(self._known) >= REMEMBERED_CALLERS:
             self._known.clear()
         self._known[key] = (now, caller)

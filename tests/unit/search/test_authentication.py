@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from connectors.errors import TokenForbiddenError, TokenRefusedError, UnavailableError
 from schemas.callers import CallerRecord
 from schemas.events import now_milliseconds
-from search import access
-from search.access import Access, Issuer, email_caller, new_token
+from search import authentication
+from search.authentication import Authentication, Issuer, email_caller, new_token
 
 ISSUER, AUDIENCE = "https://login.example.com", "mailstream"
 
@@ -32,21 +32,21 @@ class Directory:
 
 async def test_a_token_is_bound_to_its_mailboxes() -> None:
     record, token = new_token("laptop", ["box-a"])
-    caller = await Access(Directory(record)).caller(f"Bearer {token}")
-    assert caller.may_read("box-a")
-    assert not caller.may_read("box-b")
+    caller = await Authentication(Directory(record)).caller(f"Bearer {token}")
+    assert caller.access.allows("box-a")
+    assert not caller.access.allows("box-b")
     assert token not in record.model_dump_json()
 
 
 async def test_all_mailboxes_means_all() -> None:
     record, token = new_token("auditor", None)
-    assert (await Access(Directory(record)).caller(f"Bearer {token}")).may_read("anything")
+    assert (await Authentication(Directory(record)).caller(f"Bearer {token}")).access.allows("anything")
 
 
 @pytest.mark.parametrize("spoil", ["", "x", "_", "mst__", "mst_nobody_secret", "\x00", "mst_../../x_y", "ä" * 300])
 async def test_what_is_no_token_is_refused(spoil: str) -> None:
     record, token = new_token("laptop", ["box-a"])
-    entry = Access(Directory(record))
+    entry = Authentication(Directory(record))
     for header in (spoil, f"Bearer {spoil}", f"Bearer {token}{spoil or 'x'}", f"Basic {token}", token, None):
         with pytest.raises(TokenRefusedError):
             await entry.caller(header)
@@ -57,11 +57,11 @@ async def test_somebody_elses_secret_is_refused() -> None:
     bob, bob_token = new_token("bob", ["box-b"])
     mixed = "_".join([*anna_token.split("_", 2)[:2], bob_token.split("_", 2)[2]])
     with pytest.raises(TokenRefusedError):
-        await Access(Directory(anna, bob)).caller(f"Bearer {mixed}")
+        await Authentication(Directory(anna, bob)).caller(f"Bearer {mixed}")
 
 
 async def test_a_revoked_or_expired_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(authentication, "REMEMBERED_SECONDS", 0.0)
     record, token = new_token("laptop", ["box-a"], expires_at=now_milliseconds() + 60_000)
     directory = Directory(record)
     entry = Access(directory)
@@ -123,14 +123,14 @@ def keys() -> Iterator[Keys]:
     server.server.server_close()
 
 
-def _entry(keys: Keys, *records: CallerRecord) -> Access:
-    return Access(Directory(*records), Issuer(ISSUER, AUDIENCE, keys.url))
+def _entry(keys: Keys, *records: CallerRecord) -> Authentication:
+    return Authentication(Directory(*records), Issuer(ISSUER, AUDIENCE, keys.url))
 
 
 async def test_an_address_that_the_issuer_vouches_for_is_somebody(keys: Keys) -> None:
     entry = _entry(keys, email_caller("Anna", "Anna@Example.com", ["box-a"]))
     caller = await entry.caller(f"Bearer {keys.sign()}")
-    assert caller.mailbox_ids == {"box-a"}
+    assert caller.access.mailbox_ids == {"box-a"}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,6 @@ async def test_whom_nobody_has_let_in_is_forbidden(keys: Keys, claims: dict[str,
 
 
 async def test_an_issuer_that_is_away_is_passing_trouble(keys: Keys) -> None:
-    entry = Access(Directory(), Issuer(ISSUER, AUDIENCE, "http://127.0.0.1:9/keys"))
+    entry = Authentication(Directory(), Issuer(ISSUER, AUDIENCE, "http://127.0.0.1:9/keys"))
     with pytest.raises(UnavailableError):
         await entry.caller(f"Bearer {keys.sign()}")
