@@ -25,6 +25,8 @@ COMMANDS = {
     "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
+    "serve": ("cli.serve", "Serve the search page and its API."),
+    "token": ("cli.token", "Create, list and revoke access to the search API."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }
 

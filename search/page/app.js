@@ -313,11 +313,11 @@ async function showStatus() {
   $("status").showModal();
   try {
     const status = await ask("status");
-    const heads = ["Mailbox", "Phase", "Listed", "Lag", "Quota left", "Dead letters"];
+    const heads = ["Mailbox", "Phase", "Listed", "Messages", "Last read", "Quota left", "Dead letters"];
     const rows = status.mailboxes.map((box) => element("tr", {},
       element("th", { scope: "row" }, box.address), element("td", {}, box.phase),
       element("td", {}, box.total ? `${number(box.listed)} of ${number(box.total)}` : number(box.listed)),
-      element("td", {}, box.lag_seconds === null ? "" : `${number(box.lag_seconds)} s`),
+      element("td", {}, number(box.messages)), element("td", {}, moment(box.read_at)),
       element("td", {}, box.quota === null ? "" : number(box.quota)), element("td", {}, number(box.dead_letters))));
     const counted = (title, counts) => [element("h2", {}, title), element("p", {},
       Object.entries(counts).map(([name, count]) => `${name}: ${number(count)}`).join(" · ") || "none")];
