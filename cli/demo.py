@@ -21,8 +21,10 @@ from devstack.gmail.mailfiles import MailFileError, read_mail
 from devstack.programs import DevstackError, find_tesseract
 from devstack.sample.mailbox import DEMO_SEARCHES, write_sample_mailbox
 from devstack.stack import Stack, start_stack
-from search.retrieval import Mode
-from search.retrieval import search as retrieve
+from search.access import Access
+from search.query import parse
+from search.results import Mode
+from search.retrieval import Retrieval
 
 # A mailbox of a few thousand mails with scans takes its time on two cores.
 SETTLE_SECONDS = 6 * 3600.0
@@ -146,8 +148,10 @@ def _progress(console: Console) -> Iterator[Callable[[Status], None]]:
 async def _three_searches(console: Console, index: Index, encoder: Encoder) -> None:
     for asked in DEMO_SEARCHES:
         console.print(f"[bold cyan]“{asked.query}”[/]  {asked.mode}: {asked.why}")
-        hits = await retrieve(index, encoder, asked.query, mode=Mode(asked.mode), limit=2)
-        for hit in hits:
+        results = await Retrieval(index, encoder).search(
+            parse(asked.query), Access.everything(), mode=Mode(asked.mode), limit=2
+        )
+        for hit in results.hits:
             show(console, hit)
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,18 +14,20 @@ from rich.text import Text
 from cli.settings import Settings, settings
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
-from connectors.errors import ConfigurationError
 from connectors.kafka import read_table
 from schemas import topics
+from search.access import Access
+from search.conditions import Conditions, Context
 from search.labels import LabelDirectories
-from search.retrieval import MARK_END, MARK_START, Hit, Mode
-from search.retrieval import search as retrieve
+from search.query import QueryError, Term, parse
+from search.results import MARK_END, MARK_START, Hit, Mode, Results
+from search.retrieval import Retrieval
 
 
 @click.command()
 @click.argument("query")
 @click.option("--mailbox", "mailboxes", multiple=True, help="Search this mailbox id only; may be repeated.")
-@click.option("--label", "labels", multiple=True, help="Only what bears this label; may be repeated.")
+@click.option("--label", "labels", multiple=True, help="The same as label: in the query; may be repeated.")
 @click.option("--mode", type=click.Choice([mode.value for mode in Mode]), default="hybrid", show_default=True)
 @click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a hit.")
@@ -33,58 +36,69 @@ def search(
 ) -> None:
     """Find messages by words and by meaning, in bodies and in attachments.
 
-    Example: mailstream search "penalty for late delivery" --limit 5
+    The query may use Gmail's operators: from: to: cc: subject: label: in: is: has:attachment filename: type:
+    larger: smaller: before: after: older_than: newer_than: rfc822msgid: "exact phrase" -word OR AND ( ).
+
+    Example: mailstream search "penalty for late delivery from:anna after:2026/01/31" --limit 5
     """
     if not query.strip():
         raise click.UsageError("the query is empty")
+    asked = " ".join([query, *(str(Term("label", label)) for label in labels)])
     config = settings()
-    names = _label_names(config) if labels or as_json else LabelDirectories({})
-    wanted = [names.ids(label) for label in labels]
-    for label, known in zip(labels, wanted, strict=True):
-        if not known:
-            raise ConfigurationError(f"no mailbox has a label {label}")
-    hits = asyncio.run(find(config, query, Mode(mode), limit, mailboxes or None, wanted))
+    try:
+        results, names = asyncio.run(find(config, asked, Mode(mode), limit, mailboxes or None, as_json))
+    except QueryError as error:
+        raise click.UsageError(f"the query is not understood\n\n{error.pointed_at(asked)}") from error
     if as_json:
-        for hit in hits:
-            entry = asdict(hit)
-            entry["labels"] = [names.name(hit.mailbox_id, label_id) for label_id in hit.label_ids]
-            for match, shown in zip(hit.matches, entry["matches"], strict=True):
-                shown["where"] = match.where
-                shown["snippet"] = match.snippet.replace(MARK_START, "").replace(MARK_END, "")
-            click.echo(json.dumps(entry, ensure_ascii=False))
+        for hit in results.hits:
+            click.echo(json.dumps(_entry(hit, names), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    if not hits:
+    if results.showing_results_for:
+        console.print(Text(f"Nothing has these words. Showing results for {results.showing_results_for}\n"))
+    if results.did_you_mean:
+        console.print(Text(f"Did you mean {results.did_you_mean}\n"))
+    if not results.hits:
         console.print("Nothing found.")
-    for hit in hits:
+    for hit in results.hits:
         show(console, hit)
 
 
-def _label_names(config: Settings) -> LabelDirectories:
-    return LabelDirectories(asyncio.run(read_table(config.kafka_bootstrap, topics.MAILBOXES.name)))
+def _entry(hit: Hit, names: LabelDirectories) -> dict[str, Any]:
+    entry = asdict(hit)
+    entry["labels"] = [names.name(hit.mailbox_id, label_id) for label_id in hit.label_ids]
+    for match, shown in zip(hit.matches, entry["matches"], strict=True):
+        shown["where"] = match.where
+        shown["snippet"] = match.snippet.replace(MARK_START, "").replace(MARK_END, "")
+    return entry
 
 
 async def find(
-    config: Settings,
-    query: str,
-    mode: Mode,
-    limit: int,
-    mailboxes: tuple[str, ...] | None = None,
-    labels: Sequence[Mapping[str, str]] = (),
-) -> list[Hit]:
-    """Search with an encoder of this process."""
-    encoder = None if mode is Mode.KEYWORD else await asyncio.to_thread(open_encoder, config.encoder)
+    config: Settings, asked: str, mode: Mode, limit: int, mailboxes: Iterable[str] | None, names_needed: bool
+) -> tuple[Results, LabelDirectories]:
+    """Search with an encoder of this process, and with the labels' names where they are needed."""
+    query = parse(asked)
+    names = LabelDirectories({})
+    if names_needed or query.names_labels:
+        names = LabelDirectories(await read_table(config.kafka_bootstrap, topics.MAILBOXES.name))
+    context = Context(datetime.now().astimezone(), names)
+    conditions = Conditions(query, context)  # what is wrong should be said before the model is loaded
+    needs_encoder = mode is not Mode.KEYWORD and conditions.text
+    encoder = await asyncio.to_thread(open_encoder, config.encoder) if needs_encoder else None
+    access = Access.everything() if mailboxes is None else Access.only(mailboxes)
     async with Index.open(config.elasticsearch_url) as index:
-        return await retrieve(
-            index, encoder, query, mode=mode, mailbox_ids=mailboxes, labels=labels, limit=limit
+        results = await Retrieval(index, encoder).search(
+            query, access, mode=mode, limit=limit, context=context
         )
+    return results, names
 
 
 def show(console: Console, hit: Hit) -> None:
     """Print a hit: subject, sender and date, then where it matched, with a snippet."""
     day = datetime.fromtimestamp(hit.sent_at / 1000, UTC).strftime("%Y-%m-%d") if hit.sent_at else "no date"
     console.print(Text(hit.subject or "(no subject)", style="bold"))
-    console.print(Text(f"  {hit.sender} · {day}", style="dim"))
+    copies = f" · in {len(hit.copies) + 1} mailboxes" if hit.copies else ""
+    console.print(Text(f"  {hit.sender} · {day}{copies}", style="dim"))
     for match in hit.matches[:3]:
         line = Text("  ")
         line.append(match.where, style="cyan")

@@ -36,6 +36,7 @@ def mappings(analyzer: str = "standard") -> dict[str, Any]:
     keyword = {"type": "keyword", "ignore_above": 1024}
     text = {"type": "text", "analyzer": analyzer}
     named = {"type": "text", "analyzer": "standard", "fields": {"raw": keyword}}
+    stems = {"type": "text", "analyzer": "whitespace"}  # see schemas.words
     return {
         "dynamic": "strict",
         "properties": {
@@ -76,6 +77,10 @@ def mappings(analyzer: str = "standard") -> dict[str, Any]:
             "skipped_reason": keyword,
             "engines": keyword,
             "seconds": {"type": "float"},
+            # what words are matched in: stems of the subject, of names (people, files), of the text
+            "subject_stems": stems,
+            "names_stems": stems,
+            "text_stems": stems,
             "chunks": {
                 "type": "nested",
                 "properties": {

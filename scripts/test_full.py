@@ -85,6 +85,32 @@ def quota() -> None:
     _run(sys.executable, "-m", "tests.quota_run", "--seconds", "180")
 
 
+def ranking() -> None:
+    """CACM: hybrid above 0.54, and above both baselines; every mode above its own plain baseline."""
+    found = json.loads(
+        _run(
+            *(sys.executable, "-m", "benchmarks.retrieval", "--baselines", "--json"),
+            *("--corpus", str(CORPORA / "retrieval" / "cacm")),
+        )
+    )
+    ndcg = {name: measures["ndcg@10"] for name, measures in found.items()}
+    plain = max(ndcg["plain bm25"], ndcg["plain dense"])
+    _require(
+        {
+            "hybrid": ndcg["hybrid"] >= 0.54,
+            "hybrid beats the plain server by 8 %": ndcg["hybrid"] >= 1.08 * plain,
+            "keyword": ndcg["keyword"] >= ndcg["plain bm25"],
+            "semantic": ndcg["semantic"] >= ndcg["plain dense"],
+        }
+    )
+
+
+def search_latency() -> None:
+    """100,000 documents: a whole hybrid search takes at most three times a bare kNN request."""
+    found = json.loads(_run(sys.executable, "-m", "benchmarks.search_latency", "--json"))
+    _require({"three times a bare kNN request": found["ratio"] <= 3.0})
+
+
 def _require(checks: dict[str, bool]) -> None:
     for name, holds in checks.items():
         sys.stdout.write(f"{'ok  ' if holds else 'FAIL'} {name}\n")
@@ -100,6 +126,8 @@ PARTS: dict[str, Callable[[], object]] = {
     "part paths of both mail files": part_paths,
     "a storm over three mailboxes": storm,
     "quota of both eras": quota,
+    "ranking on CACM": ranking,
+    "latency of a search": search_latency,
     "office.mbox": office,
     "plain.mbox": plain,
 }

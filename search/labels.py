@@ -1,5 +1,6 @@
 """Labels by the names that people know: documents bear ids, and each mailbox names its own."""
 
+import re
 from collections.abc import Mapping
 
 from schemas.events import LabelDirectory, labels_key
@@ -21,11 +22,16 @@ class LabelDirectories:
         return self._names.get(mailbox_id, {}).get(label_id, label_id)
 
     def ids(self, name: str) -> dict[str, str]:
-        """The label of that name (in any case) or id, by mailbox id."""
-        wanted = name.lower()
+        """The label of that name or id, by mailbox id: in any case, and as Gmail writes names in queries
+        (``projects-ar-vag`` for "Projects/Ar Vag")."""
+        wanted = _spelled(name)
         return {
             mailbox_id: label_id
             for mailbox_id, names in self._names.items()
             for label_id, known in names.items()
-            if wanted in (known.lower(), label_id.lower())
+            if wanted in (_spelled(known), _spelled(label_id))
         }
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"[\s/]", "-", name.lower())

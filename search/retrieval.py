@@ -1,217 +1,342 @@
 """Find messages by words, by meaning, or by both; every answer says where it matched.
 
-Two lists of documents (BM25 over fields, kNN over chunks) are scaled to [0, 1] each, weighed, added up, and
-grouped by message. The scaling is min-max: on three of four public test sets it beat reciprocal ranks, which
-the server would only do under a paid licence.
+Two lists of documents (BM25 over stems, kNN over chunks) are asked for at once and made one ranking of
+messages (``ranking``). A second pair of requests looks for the places within the documents of the page shown.
+Every request carries the caller's ``Access`` as a filter, kNN included.
 """
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder
-from schemas.events import HIDDEN_LABELS
+from connectors.errors import ConfigurationError, MailstreamError
+from schemas.words import query_stems, words
+from search.access import Access
+from search.conditions import Clause, Conditions, Context
+from search.corrections import correct
+from search.query import Query
+from search.ranking import FIELDS, SHORT_QUERY_WORDS, Candidate, Ranked, rank
+from search.results import Hit, Match, Mode, Results
+from search.snippets import snippet
 
-# Documents taken from each list before they are fused; a page of results needs far fewer.
-CANDIDATES = 100
-KNN_CANDIDATES = 300
-SNIPPET_CHARACTERS = 240
-# Around a highlighted word: two characters that stand in no text we index.
-MARK_START, MARK_END = "\x02", "\x03"
+# Documents taken from each list before they are fused; also how deep a ranking can be paged.
+CANDIDATES = 200
+KNN_CANDIDATES = 400
+# What says more than the same word in a long text: the subject, then the names of people and files.
+_SEARCHED = ["subject_stems^3", "names_stems^2", "text_stems"]
+# Clauses are limited by the server; a question has no more words that matter.
+MAX_WORDS = 200
+# Messages that a condition on files or words can hold for; the newest ones where there are more.
+MAX_JOINED = 20_000
+MATCHES_PER_HIT = 3
 
-_FIELDS = (
+_SHOWN = (
     *("kind", "mailbox_id", "message_id", "message_key", "thread_id", "part_path", "rfc_message_id"),
-    *("subject", "sender", "sent_at", "label_ids", "filename", "content_type"),
+    *("subject", "sender", "to", "sent_at", "label_ids", "has_attachment", "filename", "content_type"),
 )
-# A word in the subject or a file name says more than the same word in a long text.
-_SEARCHED = ["subject^2", "text", "filename^2", "title", "sender", "to"]
+_PLACE = ["chunks.text", "chunks.page", "chunks.label"]
 
 
-class Mode(StrEnum):
-    """By words, by meaning, or both."""
+class CursorError(MailstreamError):
+    """A cursor that this program did not make, or made for another query."""
 
-    HYBRID = "hybrid"
-    KEYWORD = "keyword"
-    SEMANTIC = "semantic"
+
+class Retrieval:
+    """The query side of one index. ``encoder`` None: keyword mode only."""
+
+    def __init__(self, index: Index, encoder: Encoder | None) -> None:
+        self._index = index
+        self._encoder = encoder
+
+    async def search(
+        self,
+        query: Query,
+        access: Access,
+        *,
+        mode: Mode = Mode.HYBRID,
+        limit: int = 10,
+        cursor: str | None = None,
+        context: Context | None = None,
+    ) -> Results:
+        """A page of messages for ``query`` among what ``access`` allows: the best first, or the newest where
+        the query has conditions only.
+
+        Raises QueryError, CursorError, ConfigurationError when there is no index or no encoder, and
+        UnavailableError.
+        """
+        context = context or Context.default()
+        conditions = Conditions(query, context)
+        position = _read_cursor(cursor, query, mode)
+        filters = await self._filters(conditions, access)
+        if not words(conditions.text):
+            return await self._newest(filters, limit, position, query, mode)
+        question = _Question(
+            query_stems(conditions.text)[:MAX_WORDS],
+            await self._vector(conditions.text) if mode is not Mode.KEYWORD else None,
+        )
+        by_words, by_meaning = await asyncio.gather(
+            self._by_words(question, filters) if mode is not Mode.SEMANTIC else _nothing(),
+            self._by_meaning(question, filters),
+        )
+        results = Results([])
+        if mode is not Mode.SEMANTIC and not by_words:
+            corrected = await correct(self._index, query, filters)
+            if corrected and not by_meaning:
+                found = await self.search(corrected, access, mode=mode, limit=limit, context=context)
+                found.cursor, found.showing_results_for = None, str(corrected)
+                return found
+            results.did_you_mean = str(corrected) if corrected else None
+        moment = context.now if len(question.stems) <= SHORT_QUERY_WORDS else None
+        ranked = rank([found for found in (by_words, by_meaning) if found], moment)
+        offset = int(position[0]) if position else 0
+        results.hits = await self._shown(ranked[offset : offset + limit], question, access)
+        if offset + limit < len(ranked):
+            results.cursor = _cursor([offset + limit], query, mode)
+        return results
+
+    async def _vector(self, text: str) -> list[float]:
+        if self._encoder is None:
+            raise ConfigurationError("meaning needs an encoder: search with the mode keyword, or set ENCODER")
+        [vector] = await asyncio.to_thread(self._encoder.encode, [text])
+        return [float(number) for number in vector]
+
+    async def _filters(self, conditions: Conditions, access: Access) -> Clause:
+        """All that must hold for a document, in one clause."""
+        hidden = [{"terms": {"label_ids": conditions.hidden}}] if conditions.hidden else []
+        visible = {"filter": [*access.clauses(), *conditions.shared], "must_not": hidden}
+        joined = await asyncio.gather(*(self._messages(part, visible) for part in conditions.on_parts))
+        return {"bool": {"filter": [*access.clauses(), *conditions.clauses(joined)], "must_not": hidden}}
+
+    async def _messages(self, part: Clause, visible: Mapping[str, Any]) -> Clause:
+        """The messages one of whose documents fulfils ``part``, as a clause on all of their documents."""
+        groups = {
+            "terms": {"field": "message_key", "size": MAX_JOINED, "order": {"newest": "desc"}},
+            "aggs": {"newest": {"max": {"field": "sent_at"}}},
+        }
+        response = await self._index.search(
+            {
+                "query": {"bool": {**visible, "filter": [*visible["filter"], part]}},
+                "size": 0,
+                "aggs": {"messages": groups},
+            }
+        )
+        found = response["aggregations"]["messages"]
+        keys = {"terms": {"message_key": [bucket["key"] for bucket in found["buckets"]]}}
+        if not found["sum_other_doc_count"]:
+            return keys
+        # Beyond what can be joined, a document counts by itself.
+        return {"bool": {"should": [keys, part], "minimum_should_match": 1}}
+
+    async def _by_words(self, question: "_Question", filters: Clause) -> list[Candidate]:
+        asked = {"combined_fields": {"query": " ".join(question.stems), "fields": _SEARCHED}}
+        return await self._candidates({"query": {"bool": {"must": [asked], "filter": [filters]}}})
+
+    async def _by_meaning(self, question: "_Question", filters: Clause) -> list[Candidate]:
+        if question.vector is None:
+            return []
+        nearest = {"k": CANDIDATES, "num_candidates": KNN_CANDIDATES, "filter": filters}
+        return await self._candidates({"knn": {**question.knn, **nearest}})
+
+    async def _candidates(self, request: Mapping[str, Any]) -> list[Candidate]:
+        response = await self._index.search(
+            {
+                **request,
+                "size": CANDIDATES,
+                "source": False,  # whole texts and vectors would be read for nothing
+                "docvalue_fields": list(FIELDS),
+                "track_total_hits": False,
+            }
+        )
+        return [Candidate.read(hit) for hit in response["hits"]["hits"]]
+
+    async def _shown(self, page: Sequence[Ranked], question: "_Question", access: Access) -> list[Hit]:
+        """The messages of a page, read, with the places where they matched."""
+        ids = [document for ranked in page for document in list(ranked.documents)[:MATCHES_PER_HIT]]
+        if not ids:
+            return []
+        allowed = {"bool": {"filter": [{"ids": {"values": ids}}, *access.clauses()]}}
+        by_words, by_meaning = await asyncio.gather(
+            self._index.search(
+                {
+                    "query": {"bool": {"filter": [allowed], "should": [_place(question.stems)]}},
+                    "size": len(ids),
+                    "source_includes": list(_SHOWN),
+                }
+            ),
+            self._index.search(
+                {
+                    "knn": {
+                        **question.knn,
+                        "k": len(ids),
+                        "num_candidates": max(len(ids), 50),
+                        "filter": allowed,
+                        "inner_hits": {"size": 1, "_source": _PLACE},
+                    },
+                    "size": len(ids),
+                    "source": False,
+                }
+            )
+            if question.vector is not None
+            else _no_hits(),
+        )
+        documents = {hit["_id"]: hit for hit in by_words["hits"]["hits"]}
+        nearest = {hit["_id"]: _chunk(hit) for hit in by_meaning["hits"]["hits"]}
+        return [
+            _hit(ranked, documents, nearest, question.stems)
+            for ranked in page
+            # A document that was deleted a moment ago is no longer there to be read.
+            if any(document in documents for document in list(ranked.documents)[:MATCHES_PER_HIT])
+        ]
+
+    async def _newest(
+        self, filters: Clause, limit: int, position: Sequence[Any], query: Query, mode: Mode
+    ) -> Results:
+        body: dict[str, Any] = {
+            "query": {"bool": {"filter": [filters, {"term": {"kind": "message"}}]}},
+            "size": limit,
+            "sort": [{"sent_at": {"order": "desc", "missing": "_last"}}, {"message_key": "asc"}],
+            "source_includes": list(_SHOWN),
+            "track_total_hits": False,
+        }
+        if position:
+            body["search_after"] = list(position)
+        found = (await self._index.search(body))["hits"]["hits"]
+        hits: dict[tuple[str | None, str], Hit] = {}
+        for document in found:
+            hit = _described(document["_source"], 1.0)
+            known = hits.setdefault((hit.rfc_message_id or hit.message_key, hit.subject), hit)
+            if known is not hit:
+                known.copies.append((hit.mailbox_id, hit.message_id))
+        cursor = _cursor(found[-1]["sort"], query, mode) if len(found) == limit else None
+        return Results(list(hits.values()), cursor)
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """Where a message matched: its body, or an attachment and the place in it."""
-
-    part_path: str
-    filename: str | None
-    page: int | None
-    label: str | None
-    snippet: str  # marked words stand between MARK_START and MARK_END
-    score: float
+class _Question:
+    stems: list[str]
+    vector: list[float] | None
 
     @property
-    def where(self) -> str:
-        """The place in a person's words."""
-        if not self.part_path:
-            return "body"
-        place = self.label or (f"page {self.page}" if self.page is not None else "")
-        return ", ".join(filter(None, (self.filename or f"attachment {self.part_path}", place)))
+    def knn(self) -> dict[str, Any]:
+        return {"field": "chunks.vector", "query_vector": self.vector}
 
 
-@dataclass(slots=True)
-class Hit:
-    """A message with the places where it matched, the best first. ``score`` is in [0, 1]."""
-
-    mailbox_id: str
-    message_id: str
-    thread_id: str | None
-    rfc_message_id: str | None
-    subject: str
-    sender: str
-    sent_at: int | None
-    label_ids: tuple[str, ...]
-    score: float = 0.0
-    matches: list[Match] = field(default_factory=list)
+async def _nothing() -> list[Candidate]:
+    return []
 
 
-async def search(
-    index: Index,
-    encoder: Encoder | None,
-    text: str,
-    *,
-    mode: Mode = Mode.HYBRID,
-    mailbox_ids: Sequence[str] | None = None,
-    labels: Sequence[Mapping[str, str]] = (),
-    limit: int = 10,
-) -> list[Hit]:
-    """The best ``limit`` messages for ``text``, in the given mailboxes or in all, that bear all ``labels``
-    (each the label's id by mailbox id).
-
-    ``encoder`` may be None in keyword mode only. Raises ConfigurationError when there is no index yet.
-    """
-    filters = _filters(mailbox_ids, labels)
-    requests = []
-    if mode is not Mode.SEMANTIC:
-        requests.append(_keyword(text, filters))
-    if mode is not Mode.KEYWORD:
-        assert encoder is not None, "meaning needs an encoder"
-        [vector] = await asyncio.to_thread(encoder.encode, [text])
-        requests.append(_semantic([float(number) for number in vector], filters))
-    answers = await asyncio.gather(*(index.search(request) for request in requests))
-    return _grouped(_fused([answer["hits"]["hits"] for answer in answers]), limit)
+async def _no_hits() -> dict[str, Any]:
+    return {"hits": {"hits": []}}
 
 
-def _filters(mailbox_ids: Sequence[str] | None, labels: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    wanted: list[dict[str, Any]] = [{"term": {"live": True}}]
-    if mailbox_ids is not None:
-        wanted.append({"terms": {"mailbox_id": list(mailbox_ids)}})
-    for label in labels:
-        borne = [
-            {"bool": {"filter": [{"term": {"mailbox_id": mailbox_id}}, {"term": {"label_ids": label_id}}]}}
-            for mailbox_id, label_id in label.items()
-        ]
-        wanted.append({"bool": {"should": borne, "minimum_should_match": 1}})
-    # Spam and trash are found by whoever asks for them.
-    asked_for = {label_id for label in labels for label_id in label.values()}
-    hidden = sorted(HIDDEN_LABELS - asked_for)
-    return {"bool": {"filter": wanted, "must_not": [{"terms": {"label_ids": hidden}}]}}
-
-
-def _keyword(text: str, filters: Mapping[str, Any]) -> dict[str, Any]:
-    place = {
+def _place(stems: Sequence[str]) -> Clause:
+    """The chunk with most of the words. Chunks are not stemmed: their words begin like the stems."""
+    beginnings = [
+        {"constant_score": {"filter": {"prefix": {"chunks.text": _beginning(stem)}}}} for stem in stems[:32]
+    ]
+    first = {"constant_score": {"filter": {"term": {"chunks.ordinal": 0}}, "boost": 0.01}}
+    return {
         "nested": {
             "path": "chunks",
             "score_mode": "max",
-            "query": {"match": {"chunks.text": text}},
-            "inner_hits": {
-                "size": 1,
-                "_source": ["chunks.text", "chunks.page", "chunks.label"],
-                "highlight": {
-                    "pre_tags": [MARK_START],
-                    "post_tags": [MARK_END],
-                    "fields": {
-                        "chunks.text": {"fragment_size": SNIPPET_CHARACTERS, "number_of_fragments": 1}
-                    },
-                },
-            },
+            "query": {"bool": {"should": [*beginnings, first]}},
+            "inner_hits": {"size": 1, "_source": _PLACE},
         }
     }
-    words = {"multi_match": {"query": text, "fields": _SEARCHED, "type": "most_fields"}}
-    return {
-        "query": {"bool": {"must": [words], "should": [place], "filter": [filters]}},
-        "size": CANDIDATES,
-        "source_includes": list(_FIELDS),
-    }
 
 
-def _semantic(vector: list[float], filters: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "knn": {
-            "field": "chunks.vector",
-            "query_vector": vector,
-            "k": CANDIDATES,
-            "num_candidates": KNN_CANDIDATES,
-            "filter": filters,
-            "inner_hits": {"size": 1, "_source": ["chunks.text", "chunks.page", "chunks.label"]},
-        },
-        "size": CANDIDATES,
-        "source_includes": list(_FIELDS),
-    }
+def _beginning(stem: str) -> str:
+    """What a stem has in common with the words it stands for: "deliveri" stands for delivery."""
+    return stem[:-1] if len(stem) > 3 and stem[-1] == "i" else stem
 
 
-def _fused(lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[float, Mapping[str, Any], Match]]:
-    """Documents with their fused score; the place comes from the list that ranked the document higher."""
-    scores: dict[str, float] = {}
-    best: dict[str, tuple[float, Mapping[str, Any]]] = {}
-    for hits in lists:
-        if not hits:
-            continue
-        low, high = hits[-1]["_score"], hits[0]["_score"]
-        for hit in hits:
-            scaled = (hit["_score"] - low) / (high - low) if high > low else 1.0
-            document = hit["_id"]
-            scores[document] = scores.get(document, 0.0) + scaled / len(lists)
-            if document not in best or scaled > best[document][0]:
-                best[document] = (scaled, hit)
-    return [
-        (score, best[document][1], _match(best[document][1], score)) for document, score in scores.items()
-    ]
-
-
-def _match(hit: Mapping[str, Any], score: float) -> Match:
-    source = hit["_source"]
+def _chunk(hit: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = hit.get("inner_hits", {}).get("chunks", {}).get("hits", {}).get("hits", [])
-    chunk = inner[0] if inner else {}
-    stored = chunk.get("_source", {})
-    marked = chunk.get("highlight", {}).get("chunks.text", [])
-    snippet = marked[0] if marked else str(stored.get("text", ""))[:SNIPPET_CHARACTERS]
-    return Match(
-        part_path=source.get("part_path", ""),
-        filename=source.get("filename"),
-        page=stored.get("page"),
-        label=stored.get("label"),
-        snippet=" ".join(snippet.split()),
+    return dict(inner[0]["_source"]) if inner else {}
+
+
+def _hit(
+    ranked: Ranked,
+    documents: Mapping[str, Mapping[str, Any]],
+    nearest: Mapping[str, Mapping[str, Any]],
+    stems: Sequence[str],
+) -> Hit:
+    shown = [document for document in list(ranked.documents)[:MATCHES_PER_HIT] if document in documents]
+    hit = _described(documents[shown[0]]["_source"], ranked.score)
+    parts: set[str] = set()
+    for document in shown:
+        source = documents[document]["_source"]
+        if source["part_path"] in parts:
+            continue  # the same part of a copy
+        parts.add(source["part_path"])
+        chunk = _chunk(documents[document])
+        if document in nearest and not set(stems) & set(query_stems(chunk.get("text", ""))):
+            chunk = nearest[document]
+        hit.matches.append(
+            Match(
+                part_path=source["part_path"],
+                filename=source.get("filename"),
+                page=chunk.get("page"),
+                label=chunk.get("label"),
+                snippet=snippet(chunk.get("text", ""), stems),
+                score=ranked.documents[document],
+            )
+        )
+    hit.copies = [
+        (candidate.mailbox_id, candidate.message_id)
+        for key, candidate in ranked.messages.items()
+        if key != hit.message_key
+    ]
+    return hit
+
+
+def _described(source: Mapping[str, Any], score: float) -> Hit:
+    return Hit(
+        mailbox_id=source["mailbox_id"],
+        message_id=source["message_id"],
+        message_key=source["message_key"],
+        thread_id=source.get("thread_id"),
+        rfc_message_id=source.get("rfc_message_id"),
+        subject=source.get("subject", ""),
+        sender=source.get("sender", ""),
+        to=tuple(source.get("to", ())),
+        sent_at=source.get("sent_at"),
+        label_ids=tuple(source.get("label_ids", ())),
+        has_attachment=source.get("has_attachment", source["kind"] == "attachment"),
         score=score,
     )
 
 
-def _grouped(found: Sequence[tuple[float, Mapping[str, Any], Match]], limit: int) -> list[Hit]:
-    hits: dict[str, Hit] = {}
-    for score, document, match in sorted(found, key=lambda entry: (-entry[0], entry[1]["_id"])):
-        source = document["_source"]
-        hit = hits.setdefault(
-            source["message_key"],
-            Hit(
-                mailbox_id=source["mailbox_id"],
-                message_id=source["message_id"],
-                thread_id=source.get("thread_id"),
-                rfc_message_id=source.get("rfc_message_id"),
-                subject=source.get("subject", ""),
-                sender=source.get("sender", ""),
-                sent_at=source.get("sent_at"),
-                label_ids=tuple(source.get("label_ids", ())),
-                score=score,
-            ),
-        )
-        hit.matches.append(match)
-    return list(hits.values())[:limit]
+def _digest(query: Query, mode: Mode) -> str:
+    return hashlib.sha256(f"{mode} {query}".encode()).hexdigest()[:12]
+
+
+def _cursor(position: Sequence[Any], query: Query, mode: Mode) -> str:
+    return base64.urlsafe_b64encode(json.dumps([_digest(query, mode), *position]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None, query: Query, mode: Mode) -> list[Any]:
+    if cursor is None:
+        return []
+    try:
+        digest, *position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        is_ours = digest == _digest(query, mode) and _is_position(position)
+    except (binascii.Error, UnicodeError, ValueError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise CursorError("this cursor belongs to another query: begin again without one")
+    return list(position)
+
+
+def _is_position(position: Sequence[Any]) -> bool:
+    """A place in a ranking, or the (date, key) after which a list goes on."""
+    if len(position) == 1:
+        return type(position[0]) is int and 0 <= position[0] <= 2 * CANDIDATES
+    return len(position) == 2 and type(position[0]) is int and type(position[1]) is str

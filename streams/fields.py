@@ -15,12 +15,14 @@ from schemas.registers import (
     DeletedRegister,
     LabelRegister,
     LabelsRegister,
+    MessageContent,
     MessageState,
     Segment,
 )
+from schemas.words import stemmed
 
 # What every part repeats of its message, so that a filter needs no join.
-REPEATED = ("thread_id", "rfc_message_id", "subject", "sender", "to", "cc", "sent_at")
+REPEATED = ("thread_id", "rfc_message_id", "subject", "subject_stems", "sender", "to", "cc", "sent_at")
 
 
 @dataclass(slots=True)
@@ -172,14 +174,24 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "size_bytes": content.size_bytes,
             "text": content.text,
             "truncated": content.truncated,
+            "subject_stems": stemmed(content.subject),
+            "names_stems": stemmed(_names(content)),
+            "text_stems": stemmed(content.text),
         }
     )
+
+
+def _names(content: MessageContent) -> str:
+    """The people of a message and its files: it is found by both."""
+    files = (part.filename or "" for part in content.parts)
+    return "\n".join((content.sender, *content.to, *content.cc, *files))
 
 
 def attachment_fields(register: ContentRegister) -> dict[str, Any]:
     """The fields of an attachment's content."""
     content = register.attachment
     assert content is not None, "the register of a part carries an attachment"
+    text = "\n\n".join(segment.text for segment in content.segments)
     return _known(
         {
             "filename": content.filename,
@@ -200,7 +212,11 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
             "created": content.created,
             "inline": content.inline,
             "truncated": content.truncated,
-            "text": "\n\n".join(segment.text for segment in content.segments),
+            "text": text,
+            "names_stems": stemmed(
+                "\n".join(filter(None, (content.filename, content.title, content.author)))
+            ),
+            "text_stems": stemmed(text),
             "registers": {"content": register.version.model_dump(mode="json")},
         }
     )

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.registers import Segment
-from streams.chunking import CHUNK_WORDS, chunk
+from streams.chunking import CHUNK_PIECES, chunk
 
 
 @given(st.lists(st.text(alphabet="ab \n", max_size=3000), max_size=4))
@@ -16,13 +16,21 @@ def test_every_word_stands_in_a_chunk_of_its_page(texts: list[str]) -> None:
         words = {word for piece in chunks if piece.page == segment.page for word in piece.text.split()}
         assert {word for word in segment.text.split() if len(word) <= 200} <= words
     assert [piece.ordinal for piece in chunks] == list(range(len(chunks)))
-    assert all(len(piece.text.split()) <= CHUNK_WORDS for piece in chunks)
+    assert all(len(piece.text.split()) <= CHUNK_PIECES for piece in chunks)
 
 
 def test_neighbours_overlap() -> None:
     text = " ".join(f"w{number}" for number in range(400))
     chunks, _ = chunk([Segment(text=text)], 100)
     assert set(chunks[0].text.split()) & set(chunks[1].text.split())
+
+
+def test_what_takes_many_word_pieces_makes_small_chunks() -> None:
+    """The model cuts what is beyond its 256 pieces: nothing of a chunk may be lost so."""
+    for text, characters in (("a-1/b.2,c " * 300, 400), ("漢" * 1000, 230), ("plain words " * 300, 1500)):
+        chunks, _ = chunk([Segment(text=text)], 100)
+        assert len(chunks) > 2
+        assert max(len(piece.text) for piece in chunks) <= characters
 
 
 def test_more_chunks_than_allowed_is_said() -> None:

@@ -1,0 +1,154 @@
+"""How long a search takes: ``python -m benchmarks.search_latency [--documents 100000] [--json]``.
+
+Fills a real Elasticsearch with messages of random words and given (random) vectors, then asks the same
+questions in turn: a bare kNN request, and a whole hybrid search (filters, both lists, fusion, places,
+snippets). The vectors of the questions are given too: what the model takes is not the index's.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from connectors.elasticsearch import Index, Write
+from devstack.stack import start_stack
+from schemas.identity import document_id, message_key
+from schemas.mapping import VECTOR_DIMENSIONS
+from schemas.words import stemmed
+from search.access import Access
+from search.query import Query
+from search.retrieval import Retrieval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH = 500
+MAILBOXES = 10
+WORDS = 30_000
+WORDS_EACH = 60
+QUESTIONS = 60
+# The promise that ``scripts/test_full.py`` holds this to.
+LIMIT_RATIO = 3.0
+
+
+class GivenVectors:
+    """An encoder without a model: around one of a few topics, as texts are."""
+
+    name = "given"
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._topics = self._random.standard_normal((200, VECTOR_DIMENSIONS))
+
+    def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """See ``Encoder``."""
+        topics = self._topics[self._random.integers(len(self._topics), size=len(texts))]
+        vectors = topics + self._random.standard_normal(topics.shape)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors.astype(np.float32)
+
+
+def _writes(count: int, encoder: GivenVectors, chance: random.Random) -> Iterator[list[Write]]:
+    vocabulary = [f"w{number:x}q" for number in range(WORDS)]
+    weights = [1 / (rank + 10) for rank in range(WORDS)]  # a few words everywhere, most of them rare
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        vectors = encoder.encode([""] * len(numbers))
+        writes = []
+        for number, vector in zip(numbers, vectors, strict=True):
+            text = " ".join(chance.choices(vocabulary, weights, k=WORDS_EACH))
+            subject = " ".join(text.split()[:6])
+            mailbox_id, message_id = f"m{number % MAILBOXES}", str(number)
+            fields: dict[str, Any] = {
+                "kind": "message",
+                "mailbox_id": mailbox_id,
+                "message_id": message_id,
+                "message_key": message_key(mailbox_id, message_id),
+                "part_path": "",
+                "rfc_message_id": f"<{number}@example.com>",
+                "live": True,
+                "subject": subject,
+                "sender": f"person{number % 997}@example.com",
+                "sent_at": 1_700_000_000_000 + number * 60_000,
+                "label_ids": ["INBOX"],
+                "text": text,
+                "subject_stems": stemmed(subject),
+                "text_stems": stemmed(text),
+                "chunks": [{"ordinal": 0, "text": text, "vector": [round(float(x), 6) for x in vector]}],
+            }
+            writes.append(Write(document_id(mailbox_id, message_id), fields, size_bytes=8_000))
+        yield writes
+
+
+async def measure(url: str, documents: int) -> dict[str, float]:
+    """Median milliseconds of both kinds of request, and how they compare."""
+    chance = random.Random(7)
+    encoder = GivenVectors(7)
+    async with Index.open(url) as index:
+        await index.ensure()
+        started = time.monotonic()
+        done = 0
+        for writes in _writes(documents, encoder, chance):
+            failed = [result for result in await index.write(writes) if result is not None]
+            if failed:
+                raise failed[0]
+            done += len(writes)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\rindexed {done} of {documents}\033[K")
+        await index.refresh()
+        filled = time.monotonic() - started
+        bare, hybrid = await _timed(index, encoder, chance)
+    return {
+        "documents": documents,
+        "fill_seconds": round(filled, 1),
+        "bare_knn_ms": round(statistics.median(bare) * 1000, 1),
+        "hybrid_ms": round(statistics.median(hybrid) * 1000, 1),
+        "hybrid_p95_ms": round(statistics.quantiles(hybrid, n=20)[-1] * 1000, 1),
+        "ratio": round(statistics.median(hybrid) / statistics.median(bare), 2),
+    }
+
+
+async def _timed(
+    index: Index, encoder: GivenVectors, chance: random.Random
+) -> tuple[list[float], list[float]]:
+    retrieval = Retrieval(index, encoder)
+    bare, hybrid = [], []
+    for number in range(QUESTIONS + 10):
+        text = " ".join(f"w{chance.randrange(20, 3_000):x}q" for _ in range(3))
+        [vector] = encoder.encode([text])
+        knn = {"field": "chunks.vector", "query_vector": vector.tolist(), "k": 10, "num_candidates": 100}
+        started = time.perf_counter()
+        await index.search({"knn": knn, "size": 10, "source_includes": ["subject"]})
+        between = time.perf_counter()
+        results = await retrieval.search(Query.plain(text), Access.only([f"m{n}" for n in range(5)]))
+        ended = time.perf_counter()
+        assert results.hits
+        if number >= 10:  # the first ones warm the caches
+            bare.append(between - started)
+            hybrid.append(ended - between)
+    return bare, hybrid
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    options = parser.parse_args()
+    with start_stack() as stack:
+        results = asyncio.run(measure(stack.elasticsearch_url, options.documents))
+    for name, value in results.items():
+        print(f"{name:16}{value:>12,}")
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
