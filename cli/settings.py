@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     serve_timeout_seconds: float = Field(10.0, gt=0, description="After this long a search is given up")
     serve_connections: int = Field(200, ge=2, description="Requests under way at once; more are turned away")
     serve_audit_queries: bool = Field(False, description="Whether the log of who searched says also for what")
-    oidc_issuer: str | None = Field(None, description="OpenID Connect issuer whose tokens the search API trusts")
+    oidc_issuer: str | None = Field(
+        None, description="OpenID Connect issuer whose tokens the search API trusts"
+    )
     oidc_audience: str | None = Field(None, description="Our client id there")
     oidc_keys_url: str | None = Field(None, description="Where that issuer's keys are (its jwks_uri)")
     metrics_port: int = Field(0, ge=0, description="Port of the Prometheus metrics; 0 serves none")

@@ -1,7 +1,7 @@
 """Who may search what: the callers of the search API, as they stand in Elasticsearch.
 
-A caller proves himself by a token of ours, of which only a hash is kept, or by the e-mail address that a trusted
-OpenID Connect issuer vouches for.
+A caller proves himself by a token of ours, of which only a hash is kept, or by the e-mail address that a
+trusted OpenID Connect issuer vouches for.
 """
 
 import hashlib

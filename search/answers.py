@@ -16,7 +16,9 @@ from search.results import MARK_END, MARK_START, Hit, Match, Results
 class Problem(BaseModel):
     """Why there is no answer."""
 
-    code: str = Field(description="query, cursor, parameters, signed_out, forbidden, not_found, busy, unavailable")
+    code: str = Field(
+        description="query, cursor, parameters, signed_out, forbidden, not_found, busy, unavailable"
+    )
     message: str
     position: int | None = Field(None, description="Where in the query, in characters")
 
@@ -145,6 +147,12 @@ class FacetsAnswer(BaseModel):
     label: list[FacetAnswer]
     type: list[FacetAnswer]
     month: list[FacetAnswer]
+
+
+class SuggestionsAnswer(BaseModel):
+    """What a query may go on with, the commonest first."""
+
+    suggestions: list[FacetAnswer]
 
 
 class MailboxStatus(BaseModel):

@@ -3,8 +3,6 @@
 Nothing here knows where callers, labels and status come from: ``Services`` brings them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -46,6 +44,7 @@ from search.answers import (
     Problem,
     SearchAnswer,
     StatusAnswer,
+    SuggestionsAnswer,
     ThreadAnswer,
     attachment_answer,
     message_answer,
@@ -60,6 +59,7 @@ from search.reading import Reading
 from search.registry import Registry
 from search.results import Mode
 from search.retrieval import CursorError, Retrieval
+from search.suggestions import suggest
 
 log = logging.getLogger("search.audit")
 
@@ -110,9 +110,16 @@ class Health(BaseModel):
 
 _Id = Annotated[str, InPath(min_length=1, max_length=200)]
 _Text = Annotated[
-    str, Query(max_length=MAX_CHARACTERS, description="Words and operators, as in Gmail", examples=["from:anna contract"])
+    str,
+    Query(
+        max_length=MAX_CHARACTERS,
+        description="Words and operators, as in Gmail",
+        examples=["from:anna contract"],
+    ),
 ]
-_Zone = Annotated[str, Query(max_length=64, description="Time zone in which days begin", examples=["Europe/Berlin"])]
+_Zone = Annotated[
+    str, Query(max_length=64, description="Time zone in which days begin", examples=["Europe/Berlin"])
+]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 405, 413, 422, 429, 503, 504)
 }
@@ -179,7 +186,9 @@ def _api(services: Services) -> APIRouter:
         q: _Text,
         mode: Mode = Mode.HYBRID,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(max_length=1_000, description="next_cursor of the page before")] = None,
+        cursor: Annotated[
+            str | None, Query(max_length=1_000, description="next_cursor of the page before")
+        ] = None,
         zone: _Zone = "",
     ) -> SearchAnswer:
         """Messages for a query, with the places where they matched."""
@@ -236,6 +245,18 @@ def _api(services: Services) -> APIRouter:
         if not found:
             raise HTTPException(404, "there is no such thread")
         return thread_answer(found)
+
+    @router.get("/suggestions")
+    async def suggestions(
+        known: Known, q: Annotated[str, Query(max_length=200, description="How a word begins")]
+    ) -> SuggestionsAnswer:
+        """Senders and files that a query may go on with."""
+        found = await within(suggest(services.index, q, known.access))
+        return SuggestionsAnswer(
+            suggestions=[
+                FacetAnswer(name=each.shown, count=each.documents, query=each.query) for each in found
+            ]
+        )
 
     @router.get("/status")
     async def status(known: Known) -> StatusAnswer:
@@ -336,4 +357,3 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
     if request.url.path.startswith("/api/"):
         response.headers["Cache-Control"] = "no-store"
     return response
-

@@ -1,4 +1,4 @@
-"""The search API's callers, in an index of their own. They are read by id, so that a revocation counts at once."""
+"""The search API's callers, in an index of their own. Read by id: a revocation counts at once."""
 
 from __future__ import annotations
 

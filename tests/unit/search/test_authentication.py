@@ -43,7 +43,9 @@ async def test_all_mailboxes_means_all() -> None:
     assert (await Authentication(Directory(record)).caller(f"Bearer {token}")).access.allows("anything")
 
 
-@pytest.mark.parametrize("spoil", ["", "x", "_", "mst__", "mst_nobody_secret", "\x00", "mst_../../x_y", "ä" * 300])
+@pytest.mark.parametrize(
+    "spoil", ["", "x", "_", "mst__", "mst_nobody_secret", "\x00", "mst_../../x_y", "ä" * 300]
+)
 async def test_what_is_no_token_is_refused(spoil: str) -> None:
     record, token = new_token("laptop", ["box-a"])
     entry = Authentication(Directory(record))
@@ -64,7 +66,7 @@ async def test_a_revoked_or_expired_token_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(authentication, "REMEMBERED_SECONDS", 0.0)
     record, token = new_token("laptop", ["box-a"], expires_at=now_milliseconds() + 60_000)
     directory = Directory(record)
-    entry = Access(directory)
+    entry = Authentication(directory)
     await entry.caller(f"Bearer {token}")
     for field in ("revoked_at", "expires_at"):
         directory.records[record.caller_id] = record.model_copy(update={field: now_milliseconds() - 1})
@@ -75,7 +77,7 @@ async def test_a_revoked_or_expired_token_is_refused(monkeypatch: pytest.MonkeyP
 async def test_a_dozen_requests_ask_once() -> None:
     record, token = new_token("page", ["box-a"])
     directory = Directory(record)
-    entry = Access(directory)
+    entry = Authentication(directory)
     for _ in range(12):
         await entry.caller(f"Bearer {token}")
     assert directory.asked == 1
@@ -93,7 +95,7 @@ class Keys:
         body = json.dumps({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "RS256"}]}).encode()
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the base class's name
+            def do_GET(self) -> None:
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(body)
@@ -153,13 +155,20 @@ async def test_forged_signatures_are_refused(keys: Keys) -> None:
     hmac_signed = jwt.encode(
         {"iss": ISSUER, "aud": AUDIENCE, "exp": 9e9}, "k" * 32, "HS256", headers={"kid": "k1"}
     )
-    for forged in (f"{head}.{body}.{signature[:-8]}AAAAAAAA", other.sign(), none, hmac_signed, f"{head}.{body}."):
+    for forged in (
+        f"{head}.{body}.{signature[:-8]}AAAAAAAA",
+        other.sign(),
+        none,
+        hmac_signed,
+        f"{head}.{body}.",
+    ):
         with pytest.raises(TokenRefusedError):
             await entry.caller(f"Bearer {forged}")
 
 
 @pytest.mark.parametrize(
-    "claims", [{"email_verified": False}, {"email_verified": "true"}, {"email": "bob@example.com"}, {"email": 7}]
+    "claims",
+    [{"email_verified": False}, {"email_verified": "true"}, {"email": "bob@example.com"}, {"email": 7}],
 )
 async def test_whom_nobody_has_let_in_is_forbidden(keys: Keys, claims: dict[str, Any]) -> None:
     entry = _entry(keys, email_caller("Anna", "anna@example.com", ["box-a"]))
