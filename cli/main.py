@@ -42,6 +42,8 @@ COMMANDS = {
         "Read attachments and messages again that a better engine, or newer signatures, should see.",
     ),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
+    "serve": ("cli.serve", "Serve the search page and its API."),
+    "token": ("cli.token", "Create, list and revoke access to the search API."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }
 
