@@ -169,8 +169,6 @@ PARTS: dict[str, Callable[[], object]] = {
     "an index that converges": convergence,
     "an outage of Elasticsearch": outage,
     "a storm of labels": labels,
-    "ranking on CACM": ranking,
-    "latency of a search": search_latency,
     "office.mbox": office,
     "plain.mbox": plain,
 }
