@@ -363,24 +363,24 @@ async def test_a_write_that_lost_the_race_is_merged_again(
 
 
 async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
-    index: Index, indexer: Indexer, elasticsearch_url: str
+    index: Index, indexer: Indexer, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message's document does not change by it, so no conflict tells."""
     await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
     async with Index.open(elasticsearch_url) as other_client:
         other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
-        write, raced = index.write, 0
+        write, raced = Index.write, 0
 
-        async def racing(writes: Sequence[Write]) -> Any:
+        async def racing(self: Index, writes: Sequence[Write]) -> Any:
             nonlocal raced
             if not raced:
                 raced += 1
                 await other.handle(_records([_deleted(9)]))
-            return await write(writes)
+            return await write(self, writes)
 
-        index.write = racing  # type: ignore[method-assign]
+        monkeypatch.setattr(Index, "write", racing)
         await indexer.handle(_records([_part("crane")]))
-    index.write = write  # type: ignore[method-assign]
+    monkeypatch.setattr(Index, "write", write)
     assert raced == 1
     message, part = (await _documents(index)).values()
     assert (message["live"], part["live"], "text" in part) == (False, False, False)
