@@ -37,7 +37,9 @@ GRACE_SECONDS = 10
 @click.option("--host", help="Listen here instead of on SERVE_HOST.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Instead of on SERVE_PORT; 0 takes a free one.")
 def serve(host: str | None, port: int | None) -> None:
-    """Serve the search page and its API. Callers need a token: see `mailstream token create`.
+    """Serve the search page and its API.
+
+    Callers need a token: see `mailstream token create`.
 
     Example: mailstream serve --port 8000
     """
