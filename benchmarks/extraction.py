@@ -4,9 +4,10 @@
 
 Tika (with OCR) and kreuzberg, as a second opinion, read every file once; their texts are kept in the user's
 cache by the file's hash. Then the engine reads the corpus as the workers do, and all documents of one file
-count for it. Tokens are lower-cased runs of word characters. ``recall`` is over the *set* of a file's tokens,
-``multiset`` counts each as often as it stands there, ``agreed`` is over the set that Tika and kreuzberg both
-found. Averages are over the files in which Tika found text.
+count for it, the names of embedded ones included, as Tika writes them into its text. Tokens are lower-cased
+runs of word characters. ``recall`` is over the *set* of a file's tokens, ``multiset`` counts each as often as
+it stands there, ``agreed`` is over the set that Tika and kreuzberg both found. Averages are over the files in
+which Tika found text.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ async def run_engine(files: list[Path], ocr: bool) -> tuple[dict[Path, Any], dic
 def compare(name: str, result: Any, seconds: float, reference: str, second: str) -> Row:
     """One file's row."""
     documents = list(result.walk())
-    found = tokens("\n".join(document.text for document in documents))
+    # Tika writes the names of embedded files into its text.
+    names = [document.metadata.filename or "" for document in documents[1:]]
+    found = tokens("\n".join([*names, *(document.text for document in documents)]))
     wanted, other = tokens(reference), tokens(second)
     missing = sorted(wanted.keys() - found.keys(), key=lambda token: -wanted[token])
     outcomes = Counter(document.outcome.value for document in documents)

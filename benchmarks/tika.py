@@ -91,7 +91,8 @@ def read_text(address: str, payload: bytes, filename: str) -> str:
     it would be of a file. A server that restarts itself after a bad file is waited for."""
     name = urllib.request.quote(filename)  # type: ignore[attr-defined]
     headers = {
-        "Accept": "text/plain; charset=UTF-8",
+        "Accept": "text/plain",
+        "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
     }
     request = urllib.request.Request(f"{address}/tika", data=payload, headers=headers, method="PUT")
@@ -100,8 +101,10 @@ def read_text(address: str, payload: bytes, filename: str) -> str:
             with urllib.request.urlopen(request, timeout=_FILE_SECONDS) as answer:
                 return str(answer.read().decode("utf-8", "replace"))
         except urllib.error.HTTPError as error:
-            if error.code != 503:  # 422: it cannot read this
+            if error.code in (422, 500):  # it cannot read this
                 return ""
+            if error.code != 503:
+                raise
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(10 * (attempt + 1))

@@ -19,16 +19,22 @@ COMMANDS = {
     "auth": ("cli.auth", "Grant access to mailboxes."),
     "mailbox": ("cli.mailbox", "Add, change, list, remove and purge mailboxes."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
-    "push": ("cli.push", "Take in Gmail's notifications, pushed or pulled."),
+    "push": (
+        "cli.push",
+        "Take in Gmail's notifications: an endpoint for Pub/Sub, or, with PUBSUB_SUBSCRIPTION, by pulling.",
+    ),
     "worker": ("cli.processes", "Consume events: extract, slow (OCR and what had to wait), index, or all."),
-    "reap": ("cli.reap", "Remove what is old from the ephemeral directory."),
-    "sync": ("cli.sync", "Look for news in a mailbox, list it again, or make the index equal to it."),
-    "audit": ("cli.sync", "Compare what Gmail holds with what the index shows."),
+    "reap": ("cli.reap", "Remove what is older than 30 seconds from the ephemeral directory."),
+    "sync": ("cli.sync", "Look for news in a mailbox now, list it again, or make the index equal to it."),
+    "audit": ("cli.sync", "Compare what Gmail holds with what the index shows: ids, and labels."),
     "status": ("cli.status", "Show how far every mailbox and every stage has come."),
-    "trace": ("cli.trace", "Say why a message is not found: where it is on its way, and since when."),
+    "trace": (
+        "cli.trace",
+        "Say why a message is not found: where it is on its way, each step with its time.",
+    ),
     "reindex": (
         "cli.reindex",
-        "Build the index anew from the log, beside the live one, then swap.",
+        "Build the index anew from mail.documents, with today's mapping and ENCODER, and put it in place.",
     ),
     "dead-letters": ("cli.dead_letters", "Look at what failed for good; replay or discard it."),
     "reprocess": (
@@ -36,6 +42,8 @@ COMMANDS = {
         "Read attachments and messages again that a better engine, or newer signatures, should see.",
     ),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
+    "serve": ("cli.serve", "Serve the search page and its API."),
+    "token": ("cli.token", "Create, list and revoke access to the search API."),
     "extract": ("cli.extract", "Extract text and metadata from files and folders."),
 }
 

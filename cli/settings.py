@@ -146,6 +146,19 @@ class Settings(BaseSettings):
         Path.home() / ".local" / "state" / "mailstream",
         description="A worker's notes on events it did not survive; outlives the process",
     )
+    serve_host: str = Field("127.0.0.1", description="Where `mailstream serve` listens")
+    serve_port: int = Field(8000, ge=0, le=65_535, description="Its port; 0 takes a free one")
+    serve_requests_per_minute: int = Field(
+        300, ge=1, description="Requests that one caller of the search API has in a minute"
+    )
+    serve_timeout_seconds: float = Field(10.0, gt=0, description="After this long a search is given up")
+    serve_connections: int = Field(200, ge=2, description="Requests under way at once; more are turned away")
+    serve_audit_queries: bool = Field(False, description="Whether the log of who searched says also for what")
+    oidc_issuer: str | None = Field(
+        None, description="OpenID Connect issuer whose tokens the search API trusts"
+    )
+    oidc_audience: str | None = Field(None, description="Our client id there")
+    oidc_keys_url: str | None = Field(None, description="Where that issuer's keys are (its jwks_uri)")
     metrics_port: int = Field(0, ge=0, description="Port of the Prometheus metrics; 0 serves none")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line"

@@ -45,6 +45,9 @@ class MailboxProgress:
     requests: list[str] = field(default_factory=list)  # asked for, not yet done
     audit: dict[str, int] = field(default_factory=dict)  # of the last one: differences by kind, and when
     watch_expires_at: int | None = None  # milliseconds
+    listing: str = "backfill"  # or resync
+    quota_units: int | None = None  # left to the source when it was updated
+    dead_letters: int = 0
 
 
 @dataclass(slots=True)
@@ -124,6 +127,7 @@ class Observer:
             progress.history_id, progress.updated_at = cursor.history_id, cursor.updated_at
             progress.requests = [request.kind for request in cursor.requests]
             progress.watch_expires_at = cursor.watch_expires_at
+            progress.listing, progress.quota_units = listing.kind, cursor.quota_units
             if audit is not None:
                 progress.audit = {name: getattr(audit, name) for name in _AUDIT_FIELDS}
         return progress

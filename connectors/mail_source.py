@@ -46,6 +46,10 @@ class HistoryPage:
 class MailSource(Protocol):
     """A mailbox that can be listed and followed."""
 
+    @property
+    def quota_units(self) -> int | None:
+        """Units that may be spent on it at once; None where nobody counts."""
+
     async def position(self) -> Position:
         """The newest historyId and the number of messages."""
 

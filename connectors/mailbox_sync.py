@@ -54,6 +54,8 @@ MAX_PRECONDITION_FAILURES = 10
 EVENTS_A_SEND = 500
 # A push may come before the history shows its change: look again soon, this often at most.
 EARLY_PUSH_SECONDS, EARLY_PUSH_POLLS = 0.25, 8
+# A cursor is written this often even where nothing happens: whoever reads it sees that the mailbox is read.
+HEARTBEAT_MILLISECONDS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,8 @@ class MailboxSync:
                 await chore.put_off(self, translator.kept)
             gap = gmail_history_gap_gauge.labels(mailbox=hashed(self.mailbox.mailbox_id))
             gap.set(max(reached - start, 0))
-            if reached > start or translator.drafts != self._cursor.drafts:
+            still = now_milliseconds() - self._cursor.updated_at > HEARTBEAT_MILLISECONDS
+            if reached > start or translator.drafts != self._cursor.drafts or still:
                 await self.save(history_id=max(reached, start), drafts=translator.drafts)
             return max(reached, start)
 
@@ -281,6 +284,7 @@ class MailboxSync:
         A field may be a function of the cursor as it stands, for those that several tasks change.
         """
         async with self._saving:
+            update["quota_units"] = self._source.quota_units
             update = {
                 name: value(self._cursor) if callable(value) else value for name, value in update.items()
             }

@@ -58,6 +58,12 @@ gmail_watch_expiry_gauge = Gauge(
 )
 source_mailboxes_gauge = Gauge("source_mailboxes", "Mailboxes that this process follows")
 gmail_pushes_counter = Counter("gmail_pushes", "Gmail's notifications, by what became of them", ["outcome"])
+search_requests_counter = Counter(
+    "search_requests", "Requests to the search API, by what was asked", ["action"]
+)
+search_seconds_histogram = Histogram(
+    "search_seconds", "Seconds until the search API had an answer, by what was asked", ["action"]
+)
 source_parked_counter = Counter(
     "source_parked", "Mailboxes that were parked because Google refused them: somebody must look", ["reason"]
 )

@@ -226,6 +226,7 @@ class Cursor(Event):
     audit: AuditReport | None = None
     watch_expires_at: int | None = None
     watch_renewed_at: int | None = None
+    quota_units: int | None = None  # of Gmail's, left to the source when this was written
     updated_at: int = Field(default_factory=now_milliseconds)
 
 

@@ -21,6 +21,10 @@ class Access:
         """These mailboxes, and none where there are none."""
         return cls(frozenset(mailbox_ids))
 
+    def allows(self, mailbox_id: str) -> bool:
+        """Whether that mailbox may be read."""
+        return self.mailbox_ids is None or mailbox_id in self.mailbox_ids
+
     def clauses(self) -> list[dict[str, Any]]:
         """What each document must fulfil to be seen, to be put into ``filter``."""
         live: list[dict[str, Any]] = [{"term": {"live": True}}]

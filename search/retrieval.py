@@ -106,6 +106,20 @@ class Retrieval:
             results.cursor = _cursor([offset + limit], query, mode)
         return results
 
+    async def matching(self, query: Query, access: Access, context: Context) -> Clause:
+        """What a document must fulfil to belong to ``query``: its conditions, and one of its words at least.
+
+        Raises QueryError, UnavailableError.
+        """
+        conditions = Conditions(query, context)
+        filters = await self._filters(conditions, access)
+        stems = query_stems(conditions.text)[:MAX_WORDS]
+        if not stems:
+            return filters
+        fields = [field.partition("^")[0] for field in _SEARCHED]
+        words_of = {"combined_fields": {"query": " ".join(stems), "fields": fields}}
+        return {"bool": {"filter": [filters, words_of]}}
+
     async def _vector(self, text: str) -> list[float]:
         if self._encoder is None:
             raise ConfigurationError("meaning needs an encoder: search with the mode keyword, or set ENCODER")

@@ -89,6 +89,7 @@ def _unshare() -> bool:
     if os.geteuid() == 0 and _libc.unshare(spaces) == 0:
         return True
     uid, gid = os.geteuid(), os.getegid()
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # after a change of user /proc/self is root's
     if _libc.unshare(_NEWUSER | spaces) != 0:
         return False
     for name, line in (

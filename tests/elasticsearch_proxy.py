@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 from aiohttp import ClientError, ClientSession, web
@@ -19,7 +20,7 @@ class ElasticsearchProxy:
         self._session = session
         self.url = ""
         self.busy_bulks = 0  # whole bulks still to be refused
-        self.busy_items = 0  # bulks of which every other item is still to be refused
+        self.busy_items = 0  # items still to be refused, every other one of a bulk
         self.slow_seconds = 0.0
         self.seen: Counter[str] = Counter()
 
@@ -68,25 +69,29 @@ class ElasticsearchProxy:
         return await self._forward(request, body)
 
     async def _half(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        """Every other item reaches the server; the others are refused."""
+        """Every other item is refused, the first among them; the others reach the server."""
         lines = body.splitlines(keepends=True)
         items = [lines[start : start + 2] for start in range(0, len(lines), 2)]
-        answer = await self._forward(request, b"".join(line for item in items[::2] for line in item))
-        if answer.status != 200:
-            return answer
-        assert isinstance(answer.body, bytes)
-        response = orjson.loads(answer.body)
+        refused = items[::2][: self.busy_items]
+        passed = [item for item in items if item not in refused]
+        self.busy_items -= len(refused)
+        self.seen["busy item"] += len(refused)
+        response: dict[str, Any] = {"took": 0, "items": []}
+        if passed:
+            answer = await self._forward(request, b"".join(line for item in passed for line in item))
+            if answer.status != 200:
+                return answer
+            assert isinstance(answer.body, bytes)
+            response = orjson.loads(answer.body)
         for position, item in enumerate(items):
-            if position % 2:
+            if item in refused:
                 [(action, target)] = orjson.loads(item[0]).items()
-                refused = {"_id": target["_id"], "status": 429, "error": {"type": "busy", "reason": "busy"}}
-                response["items"].insert(position, {action: refused})
-                self.seen["busy item"] += 1
+                error = {"type": "es_rejected_execution_exception", "reason": "busy"}
+                response["items"].insert(
+                    position, {action: {"_id": target["_id"], "status": 429, "error": error}}
+                )
         response["errors"] = True
-        return web.Response(
-            body=orjson.dumps(response),
-            headers={name: answer.headers[name] for name in _PASSED_ON if name in answer.headers},
-        )
+        return web.json_response(response, headers={"X-Elastic-Product": "Elasticsearch"})
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         headers = {
@@ -98,9 +103,9 @@ class ElasticsearchProxy:
             ) as response:
                 passed = {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
                 return web.Response(body=await response.read(), status=response.status, headers=passed)
-        except ClientError as error:
+        except ClientError:
             # The server is gone: so are its connections.
             self.seen["cut off"] += 1
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionError("the server behind the proxy does not answer") from error
+            return web.Response(status=502)

@@ -109,6 +109,11 @@ class GmailClient:
         """How long Google wants no request for this mailbox; 0 when there may be some."""
         return self._limiter.paused_seconds
 
+    @property
+    def quota_units(self) -> int | None:
+        """Units that may be spent at once; None where nobody counts."""
+        return self._limiter.remaining_units
+
     # --- what the source asks ------------------------------------------------------------------------
 
     async def position(self) -> Position:

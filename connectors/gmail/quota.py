@@ -209,6 +209,12 @@ class GmailRateLimiter:
         self._refusals = 0
         self._gauge = gmail_api_quota_gauge.labels(mailbox=hashed(mailbox_id)) if mailbox_id else None
 
+    @property
+    def remaining_units(self) -> int | None:
+        """Units that may be spent at once; None where nobody counts."""
+        remaining = self._units.remaining
+        return int(remaining) if math.isfinite(remaining) else None
+
     # --- what a request does -------------------------------------------------------------------------
 
     async def acquire(self, units: int, *, background: bool = False) -> Grant:

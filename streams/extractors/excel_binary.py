@@ -125,6 +125,8 @@ class _Workbook:
             self._emit()
 
     def _emit(self) -> None:
+        for number in range(len(self._sheets)):
+            self._lines.setdefault(number, [])
         for number, texts in sorted(self._lines.items()):
             known = 0 <= number < len(self._sheets)
             name = self._sheets[number][1] if known else None

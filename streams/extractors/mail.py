@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from schemas import mime
 from schemas.outcomes import Outcome
+from streams.decoration import inline_paths
 from streams.extractors.charsets import decode
 from streams.extractors.result import Document, ExtractionError
 from streams.extractors.text import html_to_text
@@ -37,6 +38,7 @@ def extract_mail(document: Document) -> None:
         document.facts["author"] = author
     if date := root.header("Date"):
         document.facts["created"] = date
+    inline = inline_paths(root)
     for leaf in mime.attachments(root):
         part = leaf.part
         assert document.read is not None
@@ -46,7 +48,7 @@ def extract_mail(document: Document) -> None:
                 filename=part.filename,
                 declared_content_type=part.content_type,
                 charset=part.charset,
-                inline=part.disposition == "inline",
+                inline=leaf.path in inline,
             )
         )
 

@@ -82,7 +82,12 @@ def lines(root: Any, *, skip_placeholders: bool = False) -> Iterator[Line]:
             stack[-1].extend(f" {link} " for link in _LINK.findall(element.text or ""))
         elif name == "rPh":  # phonetic text stands beside what it spells
             stack[-1].append(" ")
-        if name in _SPOKEN:
+        if name == "bookmarkStart":
+            # Word's own begin with an underscore.
+            target = attribute(element, "name") or ""
+            if target and not target.startswith("_"):
+                yield Line(target, page)
+        elif name in _SPOKEN:
             for spoken in _SPOKEN[name]:
                 if value := attribute(element, spoken):
                     yield Line(value.strip(), page)
@@ -92,4 +97,6 @@ def lines(root: Any, *, skip_placeholders: bool = False) -> Iterator[Line]:
 
 
 def _is_placeholder(shape: Any) -> bool:
-    return next(shape.iter("{*}ph"), None) is not None
+    """Whether the shape only says where text would stand; dates and footers of a master are shown."""
+    holder = next(shape.iter("{*}ph"), None)
+    return holder is not None and holder.get("type") not in ("dt", "ftr", "hdr")

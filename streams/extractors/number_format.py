@@ -19,12 +19,14 @@ _NOT_CODES = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
 _DATE_TOKEN = re.compile(r"(?i)AM/PM|A/P|y+|m+|d+|h+|s+|\.0+|[^ymdhs]")
 _ELAPSED = re.compile(r"(?i)\[(h+|m+|s+)\]")
 _LITERAL = re.compile(r'"([^"]*)"|\\(.)|\[\$([^\]-]*)[^\]]*\]|_.|\*.|\[[^\]]*\]')
+_MAX_CODE = 255
 _MAX_SERIAL = 2_958_466  # the year 10000
 
 
 def shown(value: float, code: str | None, date_1904: bool = False) -> str:
     """The number as its format code shows it. Codes that are too strange give the plain number."""
-    sections = (code or "General").split(";")
+    # Excel takes no longer codes; our expressions take their time on them.
+    sections = (code if code and len(code) <= _MAX_CODE else "General").split(";")
     section = sections[1] if value < 0 and len(sections) > 1 and sections[1] else sections[0]
     if value == 0 and len(sections) > 2 and sections[2]:
         section = sections[2]

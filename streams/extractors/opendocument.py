@@ -135,7 +135,7 @@ def _lines(root: Any) -> Iterator[tuple[tuple[int | None, str | None], str]]:
                 stack.append([element.text or ""])
             elif stack:
                 if name == "s":
-                    stack[-1].append(" " * min(int(xml.attribute(element, "c") or 1), 100))
+                    stack[-1].append(" ")
                 elif name in _SPACES:
                     stack[-1].append(_SPACES[name])
                 stack[-1].append(element.text or "")

@@ -64,9 +64,10 @@ def _emit(
     for number, (reference, _) in enumerate(slides, start=1):
         texts = list(outline.get(number, ()))
         page = by_start.get(offsets.get(reference, -1))
-        if page is not None:
+        if page is not None and page[1] not in seen:
             seen.add(page[1])
-            texts += [text for text in _texts(data, page[1], page[2]) if text not in texts]
+            outlined = set(texts)
+            texts += [text for text in _texts(data, page[1], page[2]) if text not in outlined]
         document.text("\n".join(texts), page=number, label=f"slide {number}")
     unread = [page for page in pages if page[1] not in seen]
     said: set[str] = set()

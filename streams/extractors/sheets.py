@@ -116,8 +116,7 @@ def emit(document: Document, package: Package, book: Book, name: str, said: Said
             lines, waiting = [], 0
             if document.truncated:
                 return
-    if lines != [book.sheets[name]] or document.characters:
-        document.text("\n".join(lines), page=number, label=label)
+    document.text("\n".join(lines), page=number, label=label)
 
 
 def _string(item: Any) -> str:

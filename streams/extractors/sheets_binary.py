@@ -41,8 +41,7 @@ def emit_binary_sheets(document: Document, package: Package) -> None:
                 lines += [_text(comment, 1) for found, comment in comments if found == _COMMENT]
             elif outside:
                 lines.append(target)
-        if len(lines) > 1:
-            document.text("\n".join(lines), page=number, label=f"sheet {name}")
+        document.text("\n".join(lines), page=number, label=f"sheet {name}")
     document.facts["pages"] = number
 
 

@@ -50,7 +50,8 @@ def extract_word(document: Document, streams: Streams) -> None:
     if kind in _WORD_6 or version < 0x69:
         _emit(document, _word_6(data), None)
         return
-    text = _text(data, streams, "1Table" if flags & _OTHER_TABLE else "0Table")
+    table = "1Table" if flags & _OTHER_TABLE else "0Table"
+    text = _text(data, streams, table, document.limits.max_characters)
     position = 0
     for offset, label in _PARTS:
         length = max(struct.unpack_from("<i", data, offset)[0], 0)
@@ -60,7 +61,7 @@ def extract_word(document: Document, streams: Streams) -> None:
         _emit(document, text, None)
 
 
-def _text(data: bytes, streams: Streams, table_name: str) -> str:
+def _text(data: bytes, streams: Streams, table_name: str, limit: int) -> str:
     """All pieces in the order of the document. Raises ExtractionError."""
     table = streams.get((table_name,)) or streams.get(("1Table",)) or streams.get(("0Table",)) or b""
     offset, length = struct.unpack_from("<II", data, _CLX_OFFSET)
@@ -76,7 +77,8 @@ def _text(data: bytes, streams: Streams, table_name: str) -> str:
     found = []
     for number in range(count):
         where = struct.unpack_from("<2xI", pieces, 4 * (count + 1) + 8 * number)[0]
-        characters = max(positions[number + 1] - positions[number], 0)
+        characters = min(max(positions[number + 1] - positions[number], 0), limit)
+        limit -= characters  # many pieces may point to the same text
         if where & _UNICODE_CHARACTERS:
             start = (where & ~_UNICODE_CHARACTERS) // 2
             found.append(data[start : start + characters].decode("cp1252", "replace"))

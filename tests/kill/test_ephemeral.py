@@ -69,6 +69,21 @@ def _assert_nothing_is_left(ephemeral: Path) -> None:
     assert list(ephemeral.iterdir()) == []
 
 
+def test_a_leak_would_be_found(tmp_path: Path) -> None:
+    marker, started = secrets.token_bytes(32), time.time()
+    wanted = needles(marker)
+    for number, left in enumerate((marker, base64.b64encode(b"x" + marker), marker.hex().encode())):
+        (tmp_path / str(number)).write_bytes(bytes(5 << 20) + left)
+    (tmp_path / "harmless").write_bytes(secrets.token_bytes(100))
+    found = holding(disk_files(started, tmp_path), wanted)
+    assert [Path(path).name for path in found] == ["0", "1", "2"]
+    with tempfile.TemporaryFile() as nameless, tempfile.TemporaryFile(dir="/dev/shm") as in_memory:
+        for file in (nameless, in_memory):
+            file.write(marker)
+            file.flush()
+        assert holding(open_on_disk([os.getpid()]), wanted) == [f"/proc/{os.getpid()}/fd/{nameless.fileno()}"]
+
+
 def test_no_kill_leaves_a_byte(ephemeral: Path, tmp_path: Path) -> None:
     marker, source = secrets.token_bytes(32), random.Random(5)
     wanted, started = needles(marker), time.time()

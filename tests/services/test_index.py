@@ -261,7 +261,7 @@ async def test_a_message_whose_content_was_rejected_is_still_known(
     """Its labels and its deletion reach its attachments, and the dead letter is written once."""
     bad = _message()
     assert bad.message is not None
-    bad = bad.model_copy(update={"message": bad.message.model_copy(update={"sent_at": 10**17})})
+    bad = bad.model_copy(update={"message": bad.message.model_copy(update={"size_bytes": 2**63})})
     await indexer.handle(_records([_labels(5, "INBOX"), bad, _part("crane")]))
     assert len(letters.written) == 1
     message, part = (await _documents(index)).values()

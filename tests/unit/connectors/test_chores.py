@@ -50,6 +50,8 @@ class Gmail:
         self.failure: MailstreamError | None = None
         self.now = Now()
 
+    quota_units = None
+
     async def position(self) -> Position:
         return Position(10, 0)
 

@@ -56,6 +56,8 @@ class Mailbox:
         self.stale_tokens: set[str] = set()
         self.polls = 0
 
+    quota_units = None
+
     async def position(self) -> Position:
         return Position(self.history_id, len(self.ids))
 

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOSTILE = ("-m", "tests.hostile_parser")
 BARE = (*HOSTILE, "--without-namespaces")
 SECRET = "a-key-that-no-parser-may-see"
-Run = Callable[[str], Coroutine[None, None, AttachmentResult]]
+Run = Callable[..., Coroutine[None, None, AttachmentResult]]
+# What is to hang is read in the fast lane, which ends it then; all else has time.
+HANGS_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ async def engine(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parser_pool, "PROGRAM", request.param)
         patch.setenv("CREDENTIALS_KEY", SECRET)
-        config = EngineConfig(deadline_seconds=3.0, ocr_page_seconds=3.0)
+        config = EngineConfig(deadline_seconds=HANGS_SECONDS, ocr_page_seconds=120.0)
         pool = PoolConfig(directory, processes=1, memory_bytes=512 * MEBIBYTE, file_bytes=8 * MEBIBYTE)
         async with EphemeralAttachmentHandler(pool, config) as handler:
             yield handler
@@ -48,8 +50,9 @@ async def engine(
 
 @pytest.fixture
 def run(engine: EphemeralAttachmentHandler) -> Run:
-    async def run(program: str) -> AttachmentResult:
-        return await engine.process_attachment(textwrap.dedent(program).encode(), "text/x-python", ocr=False)
+    async def run(program: str, hangs: bool = False) -> AttachmentResult:
+        payload = textwrap.dedent(program).encode()
+        return await engine.process_attachment(payload, "text/x-python", ocr=not hangs)
 
     return run
 
@@ -179,10 +182,28 @@ async def test_too_much_memory_costs_its_document_only(run: Run) -> None:
     assert (await run("print('alive')")).text == "alive"
 
 
+async def test_processor_time_is_limited_and_a_used_up_parser_replaced(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parser_pool, "PROGRAM", HOSTILE)
+    config = EngineConfig(ocr_page_seconds=120.0)
+    burn = b"import time\nwhile time.process_time() < %d: pass\nprint('done')"
+    async with EphemeralAttachmentHandler(
+        PoolConfig(directory, processes=1, cpu_seconds=4), config
+    ) as handler:
+        pids = [parser.pid for parser in handler._pool._idle]
+        assert (await handler.process_attachment(burn % 1, None)).text == "done"
+        assert handler._pool._idle == [], "it would not have enough left for another document"
+        assert (await handler.process_attachment(burn % 99, None)).outcome is Outcome.LIMIT_EXCEEDED
+        assert (await handler.process_attachment(b"print('alive')", None)).text == "alive"
+        assert pids != [parser.pid for parser in handler._pool._idle]
+
+
 async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttachmentHandler) -> None:
     before = len(descendants())
     bomb = asyncio.create_task(
-        run("""
+        run(
+            """
             import os
             print("lit")
             while True:
@@ -191,7 +212,9 @@ async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttac
                         os.setsid()
                 except OSError:
                     pass
-        """)
+        """,
+            hangs=True,
+        )
     )
     most = 0
     while not bomb.done():
@@ -205,7 +228,8 @@ async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttac
 
 async def test_a_child_that_left_the_group_dies_with_its_parser(run: Run) -> None:
     before = len(descendants())
-    result = await run("""
+    result = await run(
+        """
         import os, time
         if os.fork() == 0:
             os.setsid()
@@ -214,20 +238,25 @@ async def test_a_child_that_left_the_group_dies_with_its_parser(run: Run) -> Non
             os.setsid()
             time.sleep(600)
         time.sleep(600)
-    """)
+    """,
+        hangs=True,
+    )
     assert result.outcome is Outcome.TIMED_OUT
     await _until(lambda: len(descendants()) <= before)
 
 
 async def test_finished_pages_are_kept(run: Run) -> None:
-    result = await run("""
+    result = await run(
+        """
         import time
         for page in (1, 2):
             document.facts["pages"] = page
             document.text(f"words of page {page}", page=page)
             document.progress()
         time.sleep(600)
-    """)
+    """,
+        hangs=True,
+    )
     assert (result.outcome, result.metadata.truncated, result.metadata.pages) == (Outcome.TEXT, True, 2)
     assert [segment.page for segment in result.segments] == [1, 2]
 
