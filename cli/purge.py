@@ -41,6 +41,8 @@ def show(receipt: Receipt, *, as_json: bool) -> None:
     for name, until in receipt.expires.items():
         click.echo(f"  {_time(until)}  {name}")
     click.echo(f"Stays: {receipt.stays}")
+    if receipt.in_segments:
+        click.echo(f"{receipt.in_segments:,} deleted documents are in the index's files until it merges them")
     if not receipt.complete:
         click.echo(
             "NOT FINISHED: the index worker has not passed what it had in hand; purge again when it has",

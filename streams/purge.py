@@ -35,6 +35,8 @@ from streams.mailboxes import REGISTRY_SECONDS
 # By then every stage has looked at the registry, and writes nothing more of what is purged.
 SETTLING_SECONDS = REGISTRY_SECONDS + 1.0
 POLL_SECONDS = 0.5
+# The server lets go of the newest deletions after half a minute.
+EXPUNGE_SECONDS, EXPUNGE_PAUSE_SECONDS = 90.0, 10.0
 SENDS_AT_ONCE = 1_000
 # Higher than any historyId: nothing seen in this epoch outranks the deletion.
 FOR_GOOD = 2**62
@@ -65,6 +67,7 @@ class Receipt:
     removed: dict[str, int] = field(default_factory=dict)
     expires: dict[str, int] = field(default_factory=dict)
     stays: str = ""
+    in_segments: int = 0  # deleted documents, of anybody, that the server's files still hold
 
 
 class Purge:
@@ -173,8 +176,7 @@ class Purge:
         # It is kept by what was read, not by whose it is: all of it goes, and is read again where needed.
         await self._cache.forget_all()
         self._progress("clearing the index's files")
-        for version in await self._versions.all():
-            await self._versions.expunge(version)
+        receipt.in_segments = await self._expunged()
         receipt.finished_at = now_milliseconds()
         receipt.removed = dict(self._removed)
         day = topics.DAY_MILLISECONDS
@@ -187,6 +189,15 @@ class Purge:
             },
         }
         return receipt
+
+    async def _expunged(self) -> int:
+        """Rewrite the index's files; returns how many deleted documents, of anybody, are still in them."""
+        deadline = time.monotonic() + EXPUNGE_SECONDS
+        while True:
+            left = sum([await self._versions.expunge(version) for version in await self._versions.all()])
+            if not left or time.monotonic() > deadline:
+                return left
+            await asyncio.sleep(EXPUNGE_PAUSE_SECONDS)
 
     async def _passed(self, timeout_seconds: float) -> bool:
         """Wait until the index worker has committed what stands in the topic now; False: not in time."""
