@@ -74,6 +74,7 @@ class Document:
     truncated: bool = False
     waits_for_ocr: bool = False
     children: int = 0
+    names: list[str] = field(default_factory=list)  # of the children
     is_container: bool = False
     inline: bool = False  # shown in the body of the mail it came in
     skipped_reason: str | None = None  # set: there is nothing in it that anybody would look for
@@ -122,6 +123,8 @@ class Document:
         """A document inside this one, numbered from 1. Raises ExtractionError over the caps."""
         self.budget.entry()
         self.children += 1
+        if filename:
+            self.names.append(filename)
         if len(self.path) + 1 > self.limits.max_depth:
             raise ExtractionError(Outcome.LIMIT_EXCEEDED)
         return Document(
@@ -172,6 +175,9 @@ class Document:
         outcome: Outcome | None = None
         try:
             yield
+            if self.is_container or self.characters:
+                # Who looks for a file by its name finds what it came in, too.
+                self.text("\n".join(self.names), label="files")
         except ExtractionError as error:
             outcome = error.outcome
         except (MemoryError, RecursionError):
