@@ -1,4 +1,4 @@
-"""Images by OCR: turned upright, in grey, large enough for tesseract."""
+"""Images by OCR: as they are, or turned upright, cleared and enlarged where tesseract is not sure."""
 
 import io
 import os
@@ -118,16 +118,14 @@ def read_image(image: Image.Image, max_pixels: int, languages: str) -> str:
     tesseract fails."""
     if min(image.size) < _MIN_SIDE:
         return ""
-    grey = _clear(image)
-    prepared = _enlarged(grey, max_pixels)
-    reading = _recognised(prepared, languages)
+    # As it is first: tesseract tells ink from paper by all colours better than by their mean.
+    reading = _recognised(_flat(image), languages)
     if reading.is_sure:
         return reading.text
-    if prepared.size != grey.size:
-        # A picture may be small because its text is short, not because its letters are.
-        reading = max(reading, _recognised(grey, languages), key=lambda one: one.confidence)
-        if reading.is_sure:
-            return reading.text
+    prepared = _enlarged(_clear(image), max_pixels)
+    reading = max(reading, _recognised(prepared, languages), key=lambda one: one.confidence)
+    if reading.is_sure:
+        return reading.text
     for angle in _turns(prepared):
         turned = _recognised(prepared.rotate(angle, expand=True), languages)
         if turned.confidence * turned.words > reading.confidence * reading.words or turned.is_sure:
@@ -135,14 +133,23 @@ def read_image(image: Image.Image, max_pixels: int, languages: str) -> str:
     return reading.text
 
 
-def _clear(image: Image.Image) -> Image.Image:
-    """Black on white, in eight bits of grey."""
+def _flat(image: Image.Image) -> Image.Image:
+    """Eight bits a channel, on white paper."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         # What is transparent is paper, not ink.
         flat = Image.new("RGBA", image.size, "white")
         flat.alpha_composite(image.convert("RGBA"))
-        image = flat
-    return ImageOps.autocontrast(_grey(image))
+        return flat.convert("RGB")
+    return image if image.mode == "RGB" else _grey(image) if _is_grey(image) else image.convert("RGB")
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+
+
+def _clear(image: Image.Image) -> Image.Image:
+    """Black on white, in eight bits of grey."""
+    return ImageOps.autocontrast(_grey(_flat(image)))
 
 
 def _enlarged(grey: Image.Image, max_pixels: int) -> Image.Image:
@@ -194,7 +201,7 @@ def _turns(grey: Image.Image) -> list[int]:
 
 def _tesseract(call: Any, grey: Image.Image, **options: Any) -> Any:
     # Given a picture, pytesseract compresses it first: a second for a page. TMPDIR is in memory.
-    with tempfile.NamedTemporaryFile(prefix="tess_", suffix=".pgm") as file:
+    with tempfile.NamedTemporaryFile(prefix="tess_", suffix=".pnm") as file:
         grey.save(file, "PPM")
         file.flush()
         try:
