@@ -101,7 +101,7 @@ def _read_scan(
 ) -> None:
     width, height = page.get_size()
     scale = min(OCR_SCALE, (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
-    picture = page.render(scale=scale, grayscale=True).to_pil()
+    picture = page.render(scale=scale).to_pil()
     document.used("pytesseract")
     read = read_image(picture, document.limits.max_pixels, document.languages)
     # What the layer says and the picture shows is said once.
