@@ -45,7 +45,11 @@ async def test_everything_in_a_pdf_is_found(reader: EphemeralAttachmentHandler) 
     pages = {segment.page: segment.text for segment in found.root.segments if segment.page}
     assert SENTENCE in pages[1] and "bollards rust" in pages[2] and "last page" in pages[3]
     labels = {segment.label: segment.text for segment in found.root.segments if segment.label}
-    assert labels == {"about": "bollards of the harbour\nderrick, gantry", "bookmarks": "Chapter of cranes"}
+    assert labels == {
+        "about": "bollards of the harbour\nderrick, gantry",
+        "bookmarks": "Chapter of cranes",
+        "files": "note.txt",
+    }
     assert (found.root.metadata.title, found.root.metadata.author) == ("Harbour", "Ada")
     assert found.by_path["1"].text == "attached to the whole" and found.names == ["note.txt"]
     assert found.root.engines == ("pypdfium2", "pytesseract")
