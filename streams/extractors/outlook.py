@@ -10,7 +10,6 @@ import olefile
 
 from schemas.outcomes import Outcome
 from streams.extractors import mapi
-from streams.extractors.charsets import decode
 from streams.extractors.result import Document, ExtractionError
 
 _STREAM = re.compile(r"__substg1\.0_([0-9A-F]{4})([0-9A-F]{4})", re.IGNORECASE)
@@ -113,10 +112,11 @@ def _text(value: Any) -> str | None:
 
 
 def rtf_text(document: Document) -> Any:
-    """What reads the RTF of a body."""
+    """What reads the RTF of a body, where there is no other: as a document inside."""
 
     def read(rtf: bytes) -> str:
-        return decode(rtf, None)
+        document.embedded(rtf, declared_content_type="application/rtf")
+        return ""
 
     return read
 
