@@ -14,6 +14,9 @@ from streams.extractors.result import Document, ExtractionError
 
 # 200 dpi is where tesseract's accuracy levels off for print; PDF counts 72 points an inch.
 OCR_SCALE = 200 / 72
+# A picture that fills this part of its page is the page: it is drawn as large as it is, within what scanners do.
+_WHOLE_PAGE = 0.8
+_SCANNED_SCALES = (72 / 72, 300 / 72)
 # pdfium's error code for a missing or wrong password (FPDF_ERR_PASSWORD).
 _PASSWORD_ERROR = "Incorrect password"  # noqa: S105
 # A page with fewer letters than this and an image on it is a scan with a stamp or a page number.
@@ -100,7 +103,7 @@ def _read_scan(
     document: Document, page: pypdfium2.PdfPage, number: int, layer: str, notes: list[str]
 ) -> None:
     width, height = page.get_size()
-    scale = min(OCR_SCALE, (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
+    scale = min(_scale(page), (document.limits.max_pixels / max(width * height, 1.0)) ** 0.5)
     picture = page.render(scale=scale).to_pil()
     document.used("pytesseract")
     read = read_image(picture, document.limits.max_pixels, document.languages)
@@ -108,6 +111,20 @@ def _read_scan(
     unseen = [line for line in layer.splitlines() if line.strip() and line.strip() not in read]
     document.text("\n".join((*unseen, read, *notes)), page=number)
     document.progress()
+
+
+def _scale(page: pypdfium2.PdfPage) -> float:
+    """Pixels a point. To draw a scan in another size than it was made in only blurs it: of a table's words 41 %
+    were read at 200 dpi, and all at the 72 of its scan."""
+    width, height = page.get_size()
+    smallest, largest = _SCANNED_SCALES
+    for picture in page.get_objects(filter=(FPDF_PAGEOBJ_IMAGE,), max_depth=3):
+        left, bottom, right, top = picture.get_bounds()
+        # The longer sides: a page turned by its own rotation has its sides exchanged, and the picture has not.
+        scanned = max(picture.get_px_size()) / max(width, height)
+        if (right - left) * (top - bottom) >= _WHOLE_PAGE * width * height and scanned >= smallest:
+            return float(min(scanned, largest))
+    return OCR_SCALE
 
 
 def _has_picture(page: pypdfium2.PdfPage) -> bool:
