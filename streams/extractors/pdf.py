@@ -14,7 +14,7 @@ from streams.extractors.result import Document, ExtractionError
 
 # 200 dpi is where tesseract's accuracy levels off for print; PDF counts 72 points an inch.
 OCR_SCALE = 200 / 72
-# A picture that fills this part of its page is the page: it is drawn as large as it is, within what scanners do.
+# A picture that fills this part of its page is the page, and drawn as large as it is, as far as scanners go.
 _WHOLE_PAGE = 0.8
 _SCANNED_SCALES = (72 / 72, 300 / 72)
 # pdfium's error code for a missing or wrong password (FPDF_ERR_PASSWORD).
@@ -114,13 +114,13 @@ def _read_scan(
 
 
 def _scale(page: pypdfium2.PdfPage) -> float:
-    """Pixels a point. To draw a scan in another size than it was made in only blurs it: of a table's words 41 %
-    were read at 200 dpi, and all at the 72 of its scan."""
+    """Pixels a point. To draw a scan in another size than its own only blurs it: of a table's words 41 % were
+    read at 200 dpi, and all at the 72 of its scan."""
     width, height = page.get_size()
     smallest, largest = _SCANNED_SCALES
     for picture in page.get_objects(filter=(FPDF_PAGEOBJ_IMAGE,), max_depth=3):
         left, bottom, right, top = picture.get_bounds()
-        # The longer sides: a page turned by its own rotation has its sides exchanged, and the picture has not.
+        # The longer sides: a page that is shown turned has its sides exchanged, and the picture has not.
         scanned = max(picture.get_px_size()) / max(width, height)
         if (right - left) * (top - bottom) >= _WHOLE_PAGE * width * height and scanned >= smallest:
             return float(min(scanned, largest))
