@@ -140,11 +140,10 @@ def _is_msg(payload: bytes, content_type: str) -> bool:
 
 def _is_old_tar(head: bytes) -> bool:
     """A tar from before its magic: the header's own checksum says so."""
-    if len(head) < 512 or not head[0] or not re.fullmatch(rb"[ 0-7]{6,8}[\x00 ]{0,2}", head[148:156]):
+    if len(head) < 512 or not head[0] or not re.fullmatch(rb" *[0-7]+[\x00 ]*", head[148:156]):
         return False
-    written = head[148:156].strip(b"\x00 ")
     counted = sum(head[:148]) + 8 * 32 + sum(head[156:512])
-    return bool(written) and int(written, 8) == counted
+    return int(head[148:156].strip(b"\x00 "), 8) == counted
 
 
 def _zip_type(payload: bytes) -> str:
