@@ -64,7 +64,6 @@ class ElasticsearchProxy:
             self.seen["slow bulk"] += 1
             await asyncio.sleep(self.slow_seconds)
         if self.busy_items:
-            self.busy_items -= 1
             return await self._half(request, body)
         return await self._forward(request, body)
 

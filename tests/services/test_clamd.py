@@ -162,11 +162,8 @@ async def test_open_reads_what_has_no_verdict_but_nothing_infected(
     pool = PoolConfig(directory, processes=1)
     async with EphemeralAttachmentHandler(pool, config, scanner(running, directory)) as handler:
         deep = await handler.process_attachment(mail(nested(30, SENTENCE)), "message/rfc822")
-        assert (deep.outcome, deep.scan, deep.text) == (
-            Outcome.TEXT,
-            Scan.UNSCANNED,
-            SENTENCE.decode() + "\n",
-        )
+        assert (deep.outcome, deep.scan) == (Outcome.TEXT, Scan.UNSCANNED)
+        assert SENTENCE.decode() in deep.text
         assert_blocked(await handler.process_attachment(EICAR, None), Scan.INFECTED, NAME)
         running.kill()
         away = await handler.process_attachment(SENTENCE, "text/plain")
