@@ -111,4 +111,4 @@ def _labels_are_known_by_name(running: Pipeline, emulator: GmailEmulator) -> Non
     assert [hit["message_id"] for hit in found] == [wanted.id]
     assert "Invoices/Paid" in found[0]["labels"]
     code, _ = _mailstream(running, "search", "mail", "--label", "no such label")
-    assert code == 1
+    assert code == 2

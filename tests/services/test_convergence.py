@@ -66,6 +66,11 @@ class FrailIndex(Index):
     conflicts = 0
     reads_together: asyncio.Barrier | None = None
 
+    async def current(self, encoder: str | None = None) -> Index:
+        # The alias does not move here, and who goes by name must be as frail.
+        self.name = (await super().current(encoder)).name
+        return self
+
     async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
         stored = await super().read(document_ids, fields)
         if self.reads_together is not None:
