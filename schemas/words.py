@@ -15,6 +15,8 @@ _WORD = re.compile(
     r"\d+(?:[.,]\d+)+|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+"
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+# A novel's length: up to here phrases are matched, and how often a word stands counts.
+WHOLE_CHARACTERS = 2_000_000
 # Longer "words" are base64 or the like; nobody types them.
 _MAX_CHARACTERS = 64
 
@@ -51,8 +53,16 @@ def stems(text: str) -> list[str]:
 
 
 def stemmed(text: str) -> str:
-    """What the index stores of a text for matching: its stems, with spaces between them."""
-    return " ".join(stems(text))
+    """What the index stores of a text for matching: its stems, with spaces between them.
+
+    Of what lies beyond WHOLE_CHARACTERS each stem that is new: it is found by all of its words, and within
+    what a server takes.
+    """
+    kept = stems(text[:WHOLE_CHARACTERS])
+    if len(text) > WHOLE_CHARACTERS:
+        known = set(kept)
+        kept += dict.fromkeys(stem for stem in stems(text[WHOLE_CHARACTERS:]) if stem not in known)
+    return " ".join(kept)
 
 
 def query_stems(text: str) -> list[str]:

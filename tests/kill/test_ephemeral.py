@@ -162,13 +162,19 @@ def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, tmp_path: 
 def _kill_extract(running: Pipeline, wanted: tuple[bytes, ...]) -> int:
     running.start("extract")
     worker = running.processes["extract"]
-    deadline = time.monotonic() + START_SECONDS
-    while not payloads_in_flight(worker.pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    _wait_for_a_payload(worker.pid)
     time.sleep(random.Random(worker.pid).uniform(0, 0.3))
+    _wait_for_a_payload(worker.pid)
     hit = _stop_and_look(worker.pid, wanted) > 0
     worker.returncode = -signal.SIGKILL
     return hit
+
+
+def _wait_for_a_payload(pid: int) -> None:
+    """Return when an attachment is in flight; between two there is the time of a fetch."""
+    deadline = time.monotonic() + START_SECONDS
+    while not payloads_in_flight(pid) and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 async def _stored(running: Pipeline, wanted: tuple[bytes, ...]) -> list[str]:

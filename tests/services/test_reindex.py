@@ -33,7 +33,7 @@ def test_a_rebuild_with_live_changes_loses_and_misses_nothing(tmp_path: Path) ->
     assert report.searches > 20
     assert report.failures == []
     assert (report.misses, report.differing, report.gmail_requests) == (0, 0, 0)
-    assert report.vectors_reused > MESSAGES
+    assert report.vectors_reused > 0, "by the process that went on after the kill"
 
 
 def _the_old_index_stays_until_told(running: Pipeline) -> None:
