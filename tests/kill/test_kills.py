@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,5 +111,9 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
     assert calm.messages == disturbed.messages == PLAIN_MAILS + 101
     assert calm.dead_letters == disturbed.dead_letters == 0
     assert got.keys() == expected.keys()
-    differing = {key for key in got if got[key] != expected[key]}
-    assert not differing
+    assert [line for key in got for line in _differences(expected[key], got[key])] == []
+
+
+def _differences(calm: dict[str, Any], disturbed: dict[str, Any]) -> list[str]:
+    names = sorted(name for name in calm.keys() | disturbed.keys() if calm.get(name) != disturbed.get(name))
+    return [f"{name}: {calm.get(name)!r:.300} | {disturbed.get(name)!r:.300}" for name in names]
