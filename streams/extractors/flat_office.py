@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
 from schemas.outcomes import Outcome
 from streams.extractors import markup, xml
-from streams.extractors.pictures import worth_reading
+from streams.extractors.pictures import embed_base64
 from streams.extractors.result import Document, ExtractionError
 
 _FACTS = {"title": "title", "Title": "title", "creator": "author", "Author": "author", "created": "created"}
@@ -31,13 +29,7 @@ def extract_flat_office(document: Document) -> None:
     else:
         _emit_words(document, root)
     for node in root.iter("{*}binaryData", "{*}binData"):
-        try:
-            payload = base64.b64decode("".join((node.text or "").split()))
-        except (binascii.Error, ValueError):
-            continue
-        document.budget.unpack(len(payload))
-        if worth_reading(payload) or payload.startswith((b"\xd0\xcf\x11\xe0", b"PK\x03\x04", b"%PDF-")):
-            document.embedded(payload)
+        embed_base64(document, node.text)
 
 
 def _emit_words(document: Document, root: Any) -> None:

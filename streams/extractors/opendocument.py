@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ from lxml import etree
 from schemas.outcomes import Outcome
 from streams.extractors import xml
 from streams.extractors.package import Package
-from streams.extractors.pictures import worth_reading
+from streams.extractors.pictures import embed_base64, worth_reading
 from streams.extractors.result import Document, ExtractionError
 
 _PARAGRAPHS = {"p", "h"}
@@ -78,13 +76,7 @@ def extract_flat_opendocument(document: Document) -> None:
         raise ExtractionError(Outcome.CORRUPT)
     _emit(document, root)
     for node in root.iter("{*}binary-data"):
-        try:
-            payload = base64.b64decode("".join((node.text or "").split()))
-        except (binascii.Error, ValueError):
-            continue
-        document.budget.unpack(len(payload))
-        if worth_reading(payload) or payload.startswith((b"\xd0\xcf\x11\xe0", b"PK\x03\x04", b"%PDF-")):
-            document.embedded(payload)
+        embed_base64(document, node.text)
 
 
 def _emit(document: Document, root: Any) -> None:
