@@ -64,8 +64,9 @@ class Status:
 
     @property
     def settled(self) -> bool:
-        """Whether everything listed so far has arrived in the index."""
-        return all(mailbox.complete for mailbox in self.mailboxes) and not any(self.lag.values())
+        """Whether everything listed or asked for so far has arrived in the index."""
+        listed = all(mailbox.complete and not mailbox.requests for mailbox in self.mailboxes)
+        return listed and not any(self.lag.values())
 
 
 class Observer:

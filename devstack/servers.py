@@ -167,7 +167,14 @@ class LocalServer:
 
     def pause(self) -> None:
         """See ``Server.pause``."""
-        os.killpg(self._running_group(), signal.SIGSTOP)
+        group = self._running_group()
+        os.killpg(group, signal.SIGSTOP)
+        # Each thread stops when it next gets its turn: on a busy machine one may still answer until then.
+        deadline = time.monotonic() + GRACE_SECONDS
+        while not _is_stopped(group):
+            if time.monotonic() > deadline:
+                raise DevstackError(f"{self.name} does not stop")
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """See ``Server.resume``."""
@@ -206,6 +213,15 @@ class LocalServer:
         if self._keeper is not None:
             self._keeper.wait()
             self._keeper = None
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped; without /proc there is no knowing, and it counts as."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            states.append(thread.read_text("utf-8", "replace").rpartition(")")[2].split()[0])
+    return all(state in "TZX" for state in states)
 
 
 def tail(log: Path, lines: int) -> str:

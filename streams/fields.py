@@ -30,6 +30,8 @@ REPEATED = (
     *("sender", "to", "cc", "bcc", "reply_to"),
     *("sender_address", "to_address", "cc_address", "bcc_address", "reply_to_address"),
 )
+# As of when it is known what labels it wears and that it is there, and by whom.
+ORIGIN = ("epoch", "history_id", "sources")
 
 
 @dataclass(slots=True)
@@ -183,15 +185,20 @@ class MessageView:
         return _known({"epoch": epoch, "history_id": history_id, "sources": sorted(sources)})
 
     def repeated_fields(self) -> dict[str, Any]:
-        """What the message's parts repeat of it."""
-        return {**self.repeated, "label_ids": sorted(self.state.label_ids)}
+        """What the message's parts repeat of it: whoever writes last, they say the same."""
+        return {
+            **self.repeated,
+            **self.origin_fields(),
+            "live": self.live,
+            "label_ids": sorted(self.state.label_ids),
+        }
 
 
 @dataclass(slots=True)
 class PartView:
     """An attachment's document as stored."""
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "live", "label_ids", *REPEATED)
+    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "live", "label_ids", *ORIGIN, *REPEATED)
 
     content: ContentVersion | None
     offset: int | None  # where in the topic the content stands
@@ -208,7 +215,7 @@ class PartView:
             content=ContentVersion.model_validate(content) if content else None,
             offset=registers.get("offset"),
             live=bool(source.get("live")),
-            repeats=_present(source, (*REPEATED, "label_ids", "live")),
+            repeats=_present(source, (*REPEATED, *ORIGIN, "label_ids", "live")),
         )
 
     def older_than(self, content: ContentRegister) -> bool:

@@ -352,8 +352,7 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
             "part_path": path,
             "indexed_at": now_milliseconds(),
         }
-        repeated = {**view.repeated_fields(), "live": view.live}
-        origin = view.origin_fields()
+        repeated = view.repeated_fields()
         if not view.live:
             if part.live:
                 tombstone = {**identity, "live": False, "registers": {}}
@@ -363,10 +362,10 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
                 "content": content.version.model_dump(mode="json"),
                 "offset": group.offset_of(content),
             }
-            fields = {**identity, **origin, **repeated, **attachment_fields(content), "registers": registers}
+            fields = {**identity, **repeated, **attachment_fields(content), "registers": registers}
             yield _Planned(group, path, Write(document, fields, known), content)
         elif known is not None and part.content is not None and part.repeats != repeated:
             # What the message has no longer is taken from the part, too.
             gone = dict.fromkeys(part.repeats.keys() - repeated.keys())
-            fields = {**origin, **gone, **repeated, "indexed_at": identity["indexed_at"]}
+            fields = {**gone, **repeated, "indexed_at": identity["indexed_at"]}
             yield _Planned(group, path, Write(document, fields, known, partial=True))
