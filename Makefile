@@ -19,7 +19,7 @@ demo: setup ## The whole path on this machine, then three searches (DEMO_ARGS=""
 	$(BIN)/mailstream demo $(if $(filter undefined,$(origin DEMO_ARGS)),--once,$(DEMO_ARGS))
 
 test: setup ## Unit, contract, and one short seed of each service and kill test (real servers)
-	$(BIN)/python -m pytest tests -n 3 --dist loadfile --durations 15
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-full: setup ## Every "must show" at full size, with the time of each part
 	$(BIN)/python scripts/test_full.py

@@ -70,7 +70,7 @@ def _run(console: Console, directory: Path, mbox: Path | None, *, once: bool) ->
     find_tesseract()
     with contextlib.ExitStack() as stack:
         with console.status("Starting Kafka and Elasticsearch (the first time, they are downloaded)"):
-            servers = stack.enter_context(start_stack())
+            servers = stack.enter_context(start_stack(brief=once))
         console.print(f"Kafka {servers.kafka_bootstrap}, Elasticsearch {servers.elasticsearch_url}.")
         pipeline = stack.enter_context(
             Pipeline(servers.kafka_bootstrap, servers.elasticsearch_url, [mail], directory)

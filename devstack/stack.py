@@ -102,8 +102,12 @@ class Stack:
 
 
 @contextmanager
-def start_stack(directory: Path | None = None, provider: str | None = None) -> Iterator[Stack]:
+def start_stack(
+    directory: Path | None = None, provider: str | None = None, *, brief: bool = False
+) -> Iterator[Stack]:
     """Servers for the length of the block; both answer when it begins.
+
+    ``brief`` ones are for minutes of work: on this machine they start sooner, and never run at full speed.
 
     ``directory`` takes logs and data (None: a temporary one, removed at the end). As root, Elasticsearch runs
     as another user; where that one cannot enter ``directory``, its data lie in a temporary directory for the
@@ -111,7 +115,7 @@ def start_stack(directory: Path | None = None, provider: str | None = None) -> I
 
     Raises ``DevstackError`` that says what to install or to set, or with a server's last log lines.
     """
-    stack = open_stack(provider or choose_provider(), directory)
+    stack = open_stack(provider or choose_provider(), directory, brief=brief)
     try:
         yield stack
     finally:
@@ -136,6 +140,7 @@ def open_stack(
     directory: Path | None = None,
     *,
     detached: bool = False,
+    brief: bool = False,
     known: Mapping[str, Any] | None = None,
 ) -> Stack:
     """Start a provider's servers and wait for both. ``detached`` ones outlive this process.
@@ -150,7 +155,7 @@ def open_stack(
         if provider == "testcontainers":
             stack = _container_stack(ports, known or {}, detached=detached)
         elif provider == "maven":
-            stack = _maven_stack(directory, ports, detached=detached)
+            stack = _maven_stack(directory, ports, detached=detached, brief=brief)
         else:
             raise DevstackError(f"the provider {provider} is not one of {', '.join(PROVIDERS)}")
         try:
@@ -181,8 +186,11 @@ def external_stack(environment: Mapping[str, str] | None = None) -> Stack:
     return stack
 
 
-def _maven_stack(directory: Path | None, ports: Mapping[str, tuple[int, ...]], *, detached: bool) -> Stack:
+def _maven_stack(
+    directory: Path | None, ports: Mapping[str, tuple[int, ...]], *, detached: bool, brief: bool
+) -> Stack:
     java_home = find_java_home()
+    java_options = local.BRIEF_OPTIONS if brief else ()
     distribution = install(cache_directory())
     ours = directory is None
     if directory is None:
@@ -211,9 +219,16 @@ def _maven_stack(directory: Path | None, ports: Mapping[str, tuple[int, ...]], *
             ports.get("elasticsearch"),
             detached=detached,
             scratch=node_ours,
+            java_options=java_options,
         )
         broker = local.kafka_server(
-            distribution, java_home, directory / "kafka", ports.get("kafka"), detached=detached, scratch=ours
+            distribution,
+            java_home,
+            directory / "kafka",
+            ports.get("kafka"),
+            detached=detached,
+            scratch=ours,
+            java_options=java_options,
         )
     except BaseException:
         remove()

@@ -104,6 +104,12 @@ def outage() -> None:
     _pytest("tests/services/test_outage.py")
 
 
+def pushes_and_labels() -> None:
+    """10,000 duplicate pushes, and label changes of 10,000 messages: no fetch, no further history call."""
+    os.environ.update(DUPLICATES="10000", RELABELLED="10000")
+    _pytest("tests/services/test_push.py", "tests/services/test_sharing.py")
+
+
 def labels() -> None:
     """10,000 label changes on documents of one chunk, and as many as time allows on such of a hundred."""
     _run(sys.executable, "-m", "benchmarks.labels", "--chunks", "0", "1")
@@ -163,6 +169,7 @@ PARTS: dict[str, Callable[[], object]] = {
     "200 kills with attachments in flight": ephemeral_kills,
     "memory over 1,000 attachments": flat_memory,
     "quota of both eras": quota,
+    "10,000 duplicate pushes and label changes": pushes_and_labels,
     "a reindex of 10,000 documents": reindex,
     "ranking on CACM": ranking,
     "latency of a search": search_latency,

@@ -15,7 +15,7 @@ _STACK = pytest.StashKey[Stack]()
 @pytest.fixture(scope="session")
 def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """A real Kafka and a real Elasticsearch. A stack that does not start fails the tests that need it."""
-    with start_stack() as servers:
+    with start_stack(brief=True) as servers:
         pytestconfig.stash[_STACK] = servers
         yield servers
     del pytestconfig.stash[_STACK]

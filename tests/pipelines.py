@@ -1,20 +1,25 @@
-"""What the tests of the whole path share: a pipeline on a stack of its own, and what it left in the index."""
+"""What the tests of the whole path share: a pipeline over empty servers, and what it left in the index."""
 
 import asyncio
 import email
 import mailbox
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+from elasticsearch import AsyncElasticsearch
+
 from cli.pipeline import Pipeline
 from cli.status import Observer, Status
 from connectors.elasticsearch import Index
-from devstack.stack import start_stack
+from devstack.stack import Stack, start_stack
 
 SETTLE_SECONDS = 240.0
+EMPTY_SECONDS = 60.0
 # What may differ between two runs over the same mail.
 VOLATILE = {"indexed_at", "seconds"}
 # Where in the topic a register stands: a source that was killed says some things twice.
@@ -23,16 +28,21 @@ PLACES = {"offset", "offsets", "passed_over"}
 
 @contextmanager
 def pipeline(
-    mail: Path | None, directory: Path, faults: Path | None = None, encoder: str = "hash", **options: Any
+    mail: Path | None,
+    directory: Path,
+    faults: Path | None = None,
+    encoder: str = "hash",
+    stack: Stack | None = None,
+    **options: Any,
 ) -> Iterator[Pipeline]:
-    """A pipeline over servers of its own: topics and index begin empty."""
+    """A pipeline whose topics and index begin empty: over ``stack``, emptied, or over servers of its own."""
     files = [mail] if mail is not None else []
     directory.mkdir(parents=True, exist_ok=True)
     with (
-        start_stack() as stack,
+        start_stack() if stack is None else nullcontext(emptied(stack)) as servers,
         Pipeline(
-            stack.kafka_bootstrap,
-            stack.elasticsearch_url,
+            servers.kafka_bootstrap,
+            servers.elasticsearch_url,
             files,
             directory,
             encoder=encoder,
@@ -41,6 +51,30 @@ def pipeline(
         ) as running,
     ):
         yield running
+
+
+def emptied(stack: Stack) -> Stack:
+    """The stack without any topic or index. One that is somebody else's is not emptied: the test fails."""
+    assert stack.provider != "external", "run this with STACK=maven or STACK=testcontainers: it empties them"
+    asyncio.run(_empty(stack))
+    return stack
+
+
+async def _empty(stack: Stack) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
+    await admin.start()
+    try:
+        deadline = time.monotonic() + EMPTY_SECONDS
+        while found := [name for name in await admin.list_topics() if not name.startswith("__")]:
+            assert time.monotonic() < deadline, f"topics stay: {found}"
+            await admin.delete_topics(found)
+            await asyncio.sleep(0.2)
+    finally:
+        await admin.close()
+    async with AsyncElasticsearch(stack.elasticsearch_url) as client:
+        indexes = [str(entry["index"]) for entry in await client.cat.indices(format="json")]  # type: ignore[index]
+        if indexes:
+            await client.indices.delete(index=",".join(indexes))
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.gmail.store import Mailbox
+from devstack.stack import Stack
 from schemas import topics
 from schemas.events import ChangeKind, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
@@ -145,7 +146,7 @@ class Storm:
         return self._draws.choice(found) if found else None
 
 
-def run(operations: int, kills: int, seed: int, directory: Path) -> Report:
+def run(operations: int, kills: int, seed: int, directory: Path, stack: Stack | None = None) -> Report:
     """The storm from its beginning to a settled end."""
     started = time.monotonic()
     report = Report()
@@ -166,7 +167,7 @@ def run(operations: int, kills: int, seed: int, directory: Path) -> Report:
         "GMAIL_QUOTA_LIMITS": "off",
     }
     try:
-        with pipeline(None, directory, gmail=emulator.describe(), also=also) as running:
+        with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as running:
             asyncio.run(_run(running, emulator, operations, kills, seed, report))
     finally:
         emulator.stop()

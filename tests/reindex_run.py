@@ -25,6 +25,7 @@ from connectors.encoder import HashEncoder
 from connectors.kafka import LagMeter, Producer
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
+from devstack.stack import Stack
 from schemas import topics
 from schemas.identity import document_id
 from schemas.outcomes import Outcome
@@ -293,11 +294,16 @@ async def _compare(index: Index, versions: Versions, model: Model, report: Repor
         report.differing += int(abs(wanted - vector).max() > 1e-5)
 
 
-def in_directory(directory: Path, messages: int, check: Callable[[Pipeline], None] | None = None) -> Report:
-    """A run on servers of its own."""
+def in_directory(
+    directory: Path,
+    messages: int,
+    stack: Stack | None = None,
+    check: Callable[[Pipeline], None] | None = None,
+) -> Report:
+    """A run on empty servers: ``stack``, or some of its own."""
     emulator = GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}).start()
     try:
-        with pipeline(None, directory, gmail=emulator.describe()) as running:
+        with pipeline(None, directory, stack=stack, gmail=emulator.describe()) as running:
             report = asyncio.run(run(running, emulator, messages))
             if check is not None:
                 check(running)

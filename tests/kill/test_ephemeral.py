@@ -20,12 +20,12 @@ import pytest
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.kafka import read_all
-from devstack.stack import start_stack
+from devstack.stack import Stack
 from schemas import topics
 from streams.reaper import reap
 from tests.attachments_worker import MAKERS, size_of
 from tests.leaks import disk_files, holding, needles, open_on_disk, payloads_in_flight
-from tests.pipelines import settle
+from tests.pipelines import pipeline, settle
 from tests.processes import descendants
 
 pytestmark = pytest.mark.timeout(3_600)
@@ -121,7 +121,7 @@ def _mail(path: Path, count: int, marker: bytes) -> None:
             file.write(body + b"\n")
 
 
-def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, tmp_path: Path) -> None:
+def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, stack: Stack, tmp_path: Path) -> None:
     marker = secrets.token_bytes(32)
     wanted, started = needles(marker), time.time()
     input_directory, run = tmp_path / "input", tmp_path / "run"
@@ -130,17 +130,7 @@ def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, tmp_path: 
     mails = PIPELINE_KILLS * 4
     _mail(input_directory / "large.mbox", mails, marker)
     also = {"EPHEMERAL_DIRECTORY": str(ephemeral), "TMPDIR": str(run)}
-    with (
-        start_stack() as stack,
-        Pipeline(
-            stack.kafka_bootstrap,
-            stack.elasticsearch_url,
-            [input_directory / "large.mbox"],
-            run,
-            encoder="hash",
-            also=also,
-        ) as running,
-    ):
+    with pipeline(input_directory / "large.mbox", run, stack=stack, also=also) as running:
         running.start("source", "index")
         hit = sum(_kill_extract(running, wanted) for _ in range(PIPELINE_KILLS))
         assert hit >= PIPELINE_KILLS * 0.6, f"only {hit} kills hit an attachment in flight"

@@ -15,17 +15,18 @@ from cli.pipeline import Pipeline
 from cli.status import Observer, Status
 from connectors.errors import UnavailableError
 from devstack.sample.mailbox import write_sample_mailbox
+from devstack.stack import Stack
 from tests.pipelines import documents, pipeline, settle
 
 pytestmark = pytest.mark.timeout(900)
 
-PLAIN_MAILS = 1_200  # more than two pages of a listing
+PLAIN_MAILS = 600  # more than a page of a listing
 WAIT_SECONDS = 120.0
 # Gmail takes its time, so that a process on any machine can be caught in the middle of something: every page
 # of the listing, and a few hundred messages halfway.
 SLOW = [
     {"kind": "slow_body", "method": "messages.list", "seconds": 2.0},
-    {"kind": "slow_body", "method": "messages.get", "seconds": 1.0, "after": 400, "count": 200},
+    {"kind": "slow_body", "method": "messages.get", "seconds": 1.0, "after": 250, "count": 150},
 ]
 
 
@@ -96,15 +97,15 @@ async def _disturb(running: Pipeline) -> int:
     return kills
 
 
-def test_kills_change_nothing(tmp_path: Path) -> None:
+def test_kills_change_nothing(stack: Stack, tmp_path: Path) -> None:
     mail = _mail(tmp_path / "mail.mbox")
-    with pipeline(mail, tmp_path / "calm") as running:
+    with pipeline(mail, tmp_path / "calm", stack=stack) as running:
         running.start()
         calm = settle(running)
         expected = documents(running)
     slow = tmp_path / "faults.json"
     slow.write_text(json.dumps(SLOW))
-    with pipeline(mail, tmp_path / "disturbed", faults=slow) as running:
+    with pipeline(mail, tmp_path / "disturbed", faults=slow, stack=stack) as running:
         assert asyncio.run(_disturb(running)) == 4
         disturbed = settle(running)
         got = documents(running)

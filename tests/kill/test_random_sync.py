@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from devstack.stack import Stack
 from tests.random_sync import failures, run
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_the_topics_tell_the_truth_whatever_happens(tmp_path: Path) -> None:
-    report = run(operations=300, kills=3, seed=11, directory=tmp_path)
+def test_the_topics_tell_the_truth_whatever_happens(stack: Stack, tmp_path: Path) -> None:
+    report = run(operations=300, kills=3, seed=11, directory=tmp_path, stack=stack)
     assert not failures(report, operations=300, faults=30, kills=3, resyncs=1), report

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +11,10 @@ from elasticsearch import AsyncElasticsearch
 from cli.pipeline import Pipeline, mailbox_id_of
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
+from devstack.stack import Stack
 from schemas import mapping
 from schemas.identity import document_id
+from tests.commands import command
 from tests.pipelines import pipeline, settle
 
 pytestmark = pytest.mark.timeout(400)
@@ -25,15 +24,8 @@ MAILS = 40
 
 
 def _mailstream(running: Pipeline, *arguments: str) -> tuple[int, str]:
-    answer = subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env={**os.environ, **running.environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in answer.stderr
-    return answer.returncode, answer.stdout
+    code, output, _ = command(running, *arguments)
+    return code, output
 
 
 def _audit(running: Pipeline, *options: str) -> tuple[int, dict[str, int]]:
@@ -42,12 +34,12 @@ def _audit(running: Pipeline, *options: str) -> tuple[int, dict[str, int]]:
     return code, {name: report[name] for name in ("missing", "stale", "labels")}
 
 
-def test_an_audit_finds_what_has_drifted_and_mends_it(tmp_path: Path) -> None:
+def test_an_audit_finds_what_has_drifted_and_mends_it(stack: Stack, tmp_path: Path) -> None:
     mail = [MailBytes(f"Subject: mail {n}\n\nbody {n}\n".encode()) for n in range(MAILS)]
     emulator = GmailEmulator({ADDRESS: mail}).start()
     also = {"AUDIT_HOURS": "0", "AUDIT_REPAIR": "false"}
     try:
-        with pipeline(None, tmp_path, gmail=emulator.describe(), also=also) as running:
+        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
             running.start()
             settle(running)
             assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})

@@ -181,14 +181,14 @@ def test_no_server_outlives_a_killed_owner() -> None:
     process.wait()
     process.stdout.close()
     _gone([int(pid) for pid in pids])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(directory).exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(directory).exists()
 
 
 def _gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while any(_runs(pid) for pid in pids):
         assert time.monotonic() < deadline, f"one of {pids} still runs"
         time.sleep(0.1)

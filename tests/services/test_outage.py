@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import pytest
 
 from connectors.elasticsearch import Index
 from connectors.kafka import LagMeter, Producer, apply_topics, read_all
-from devstack.stack import Stack, start_stack
+from devstack.stack import Stack
 from schemas import topics
 from schemas.outcomes import Outcome
 from schemas.registers import ContentRegister, LabelsRegister, MessageContent, content_version
 from streams.documents import Documents
 from tests.elasticsearch_proxy import ElasticsearchProxy
+from tests.pipelines import emptied
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "4"))
 PARTITIONS = 2
@@ -32,9 +33,8 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
-def own_stack() -> Iterator[Stack]:
-    with start_stack() as servers:
-        yield servers
+def empty_stack(stack: Stack) -> Stack:
+    return emptied(stack)
 
 
 @asynccontextmanager
@@ -90,25 +90,25 @@ async def _caught_up(meter: LagMeter, process: subprocess.Popen[bytes], log: Pat
         await asyncio.sleep(0.2)
 
 
-async def test_elasticsearch_away_then_overloaded_then_slow(own_stack: Stack, tmp_path: Path) -> None:
-    await apply_topics(own_stack.kafka_bootstrap, topics.with_partitions(PARTITIONS))
+async def test_elasticsearch_away_then_overloaded_then_slow(empty_stack: Stack, tmp_path: Path) -> None:
+    await apply_topics(empty_stack.kafka_bootstrap, topics.with_partitions(PARTITIONS))
     log = tmp_path / "log"
     async with (
-        ElasticsearchProxy.open(own_stack.elasticsearch_url) as proxy,
-        Producer(own_stack.kafka_bootstrap) as producer,
-        LagMeter.open(own_stack.kafka_bootstrap) as meter,
-        _worker(own_stack, proxy.url, tmp_path) as worker,
+        ElasticsearchProxy.open(empty_stack.elasticsearch_url) as proxy,
+        Producer(empty_stack.kafka_bootstrap) as producer,
+        LagMeter.open(empty_stack.kafka_bootstrap) as meter,
+        _worker(empty_stack, proxy.url, tmp_path) as worker,
     ):
         mail = Mail(Documents(producer, PARTITIONS))
         await mail.send()
         await _caught_up(meter, worker, log)
 
         await mail.send()
-        await asyncio.to_thread(own_stack.elasticsearch.stop)
+        await asyncio.to_thread(empty_stack.elasticsearch.stop)
         await mail.send()
         await asyncio.sleep(OUTAGE_SECONDS)
         assert await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > 0, "acked without a server"
-        await asyncio.to_thread(own_stack.restart_elasticsearch)
+        await asyncio.to_thread(empty_stack.restart_elasticsearch)
         await _caught_up(meter, worker, log)
 
         proxy.busy_bulks, proxy.busy_items = 5, 20
@@ -124,7 +124,7 @@ async def test_elasticsearch_away_then_overloaded_then_slow(own_stack: Stack, tm
         assert proxy.seen["busy item"] == 20, proxy.seen
         assert proxy.seen["slow bulk"] >= 2, proxy.seen
         assert worker.poll() is None, "an outage is waited for, not died of"
-    async with Index.open(own_stack.elasticsearch_url) as index:
+    async with Index.open(empty_stack.elasticsearch_url) as index:
         await index.refresh()
         assert await index.count({"term": {"live": True}}) == mail.sent == 5 * BATCH
-    assert await read_all(own_stack.kafka_bootstrap, topics.DEAD_LETTERS.name) == []
+    assert await read_all(empty_stack.kafka_bootstrap, topics.DEAD_LETTERS.name) == []

@@ -19,6 +19,7 @@ from connectors.encoder import Encoder, SentenceEncoder
 from connectors.kafka import read_all, read_table
 from devstack.sample.mailbox import DEMO_SEARCHES, SampleSummary, write_sample_mailbox
 from devstack.sample.questions import QUESTIONS
+from devstack.stack import Stack
 from schemas import topics
 from schemas.outcomes import Outcome
 from schemas.registers import ContentRegister
@@ -41,9 +42,9 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SampleSummary]
 
 @pytest.fixture(scope="module")
 def settled(
-    mail: tuple[Path, SampleSummary], tmp_path_factory: pytest.TempPathFactory
+    mail: tuple[Path, SampleSummary], stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Pipeline, Status]]:
-    with pipeline(mail[0], tmp_path_factory.mktemp("run"), encoder="minilm") as running:
+    with pipeline(mail[0], tmp_path_factory.mktemp("run"), encoder="minilm", stack=stack) as running:
         running.start()
         yield running, settle(running)
 

@@ -13,6 +13,7 @@ from connectors.elasticsearch import Index, Versions
 from connectors.kafka import Producer, Send, read_all
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
+from devstack.stack import Stack
 from schemas import topics
 from schemas.events import ChangeKind, MessageChange, SyncRequest
 from schemas.identity import message_key, partition_for
@@ -50,13 +51,13 @@ def _mail(address: str, number: int) -> MailBytes:
 
 
 def test_a_purged_mailbox_leaves_nothing_and_does_not_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mail = {address: [_mail(address, n) for n in range(MAILS)] for address in ADDRESSES}
     emulator = GmailEmulator(mail).start()
     also = {"AUDIT_HOURS": "0", "DRAFT_QUIET_SECONDS": "0", "TOPIC_PARTITIONS": "2"}
     try:
-        with pipeline(None, tmp_path, gmail=emulator.describe(), also=also) as running:
+        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
             asyncio.run(compact_soon(running.kafka_bootstrap, COMPACTED))
             running.start()
             settle(running)

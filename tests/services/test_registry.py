@@ -14,7 +14,9 @@ import requests
 from connectors.vault import new_key
 from devstack.gmail.oauth import CLIENT_ID, CLIENT_SECRET
 from devstack.gmail.server import GmailEmulator
-from devstack.stack import start_stack
+from devstack.stack import Stack
+from tests.commands import command
+from tests.pipelines import emptied
 
 ANNA, BOB = "anna@example.com", "bob@example.com"
 pytestmark = pytest.mark.timeout(300)
@@ -27,23 +29,15 @@ class Commands:
         self.emulator = emulator
         self.directory = directory
         self.environment = {
-            **os.environ,
             "KAFKA_BOOTSTRAP": bootstrap,
             "GMAIL_API_ENDPOINT": emulator.url,
             "CREDENTIALS_KEY": new_key(),
         }
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        answer = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert answer.returncode == code, answer.stderr
-        assert "Traceback" not in answer.stderr
-        return answer.stdout + (answer.stderr if code else "")
+        got, output, errors = command(self.environment, *arguments)
+        assert got == code, errors
+        return output + (errors if code else "")
 
     def file(self, name: str, content: Any) -> str:
         path = self.directory / name
@@ -65,7 +59,7 @@ class Commands:
         arguments = ["--client-secrets", self.file("client.json", {"installed": secrets}), "--no-browser"]
         process = subprocess.Popen(
             [sys.executable, "-m", "cli.main", "auth", "login", address, *arguments],
-            env={**self.environment, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -78,13 +72,12 @@ class Commands:
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def commands(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     emulator = GmailEmulator({ANNA: [], BOB: []}, org_units={BOB: "/Left"}).start()
     try:
-        with start_stack() as stack:
-            made = Commands(stack.kafka_bootstrap, emulator, tmp_path_factory.mktemp("commands"))
-            made.run("topics", "apply")
-            yield made
+        made = Commands(emptied(stack).kafka_bootstrap, emulator, tmp_path_factory.mktemp("commands"))
+        made.run("topics", "apply")
+        yield made
     finally:
         emulator.stop()
 

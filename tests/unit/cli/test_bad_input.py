@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS, mailstream
+from tests.commands import command
+
+Answer = tuple[int, str, str]  # exit code, output, errors
 
 
-def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-    )
+def _run(*arguments: str, **environment: str) -> Answer:
+    return command(environment, *arguments)
 
 
 @pytest.fixture
@@ -36,11 +33,12 @@ def _mail(tmp_path: Path) -> str:
     return str(path)
 
 
-def _says(answer: subprocess.CompletedProcess[str], code: int, words: str) -> None:
-    assert answer.returncode == code, answer.stderr
-    assert words in answer.stderr
-    assert "Traceback" not in answer.stderr
-    [line] = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
+def _says(answer: Answer, code: int, words: str) -> None:
+    exit_code, _, errors = answer
+    assert exit_code == code, errors
+    assert words in errors
+    assert "Traceback" not in errors
+    [line] = [line for line in errors.splitlines() if line.startswith("Error: ")]
     assert len(line) < 300
 
 
@@ -52,14 +50,14 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_an_empty_mbox(tmp_path: Path) -> None:
     (tmp_path / "empty.mbox").touch()
-    for command in (("demo", "--once"), ("emulate", "gmail")):
-        _says(_run(*command, "--mbox", str(tmp_path / "empty.mbox")), 1, "the file is empty")
+    for words in (("demo", "--once"), ("emulate", "gmail")):
+        _says(_run(*words, "--mbox", str(tmp_path / "empty.mbox")), 1, "the file is empty")
 
 
 def test_a_directory_without_mail(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no mail")
-    for command in (("demo", "--once"), ("emulate", "gmail")):
-        _says(_run(*command, "--mbox", str(tmp_path)), 1, "no mail in this directory")
+    for words in (("demo", "--once"), ("emulate", "gmail")):
+        _says(_run(*words, "--mbox", str(tmp_path)), 1, "no mail in this directory")
 
 
 def test_a_busy_port(tmp_path: Path, busy_port: int) -> None:
@@ -85,7 +83,11 @@ def test_no_java(tmp_path: Path) -> None:
             timeout=60,
             env=environment,
         )
-        _says(answer, 1, "install the package openjdk-21-jdk-headless")
+        _says(
+            (answer.returncode, answer.stdout, answer.stderr),
+            1,
+            "install the package openjdk-21-jdk-headless",
+        )
 
 
 def test_no_tesseract(tmp_path: Path) -> None:
