@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -132,11 +132,8 @@ class StatusOfMailboxes:
                 self._asked_at = time.monotonic()
         mailboxes = [box for box in self._status.mailboxes if access.allows(box.mailbox_id)]
         messages, outcomes = await self._counts(access)
-        listed = sum(min(box.listed, box.total or box.listed) for box in mailboxes)
-        total = sum(box.total if box.total is not None else box.listed for box in mailboxes)
-        complete = all(box.complete for box in mailboxes)
         return StatusAnswer(
-            progress=1.0 if complete else listed / total if total else None,
+            progress=_progress(mailboxes, sum(messages.values()), any(self._status.lag.values())),
             mailboxes=[_mailbox(box, messages.get(box.mailbox_id, 0)) for box in mailboxes],
             outcomes=outcomes,
             lag=self._status.lag,
@@ -163,6 +160,14 @@ class StatusOfMailboxes:
             {bucket["key"]: bucket["doc_count"] for bucket in found["messages"]["boxes"]["buckets"]},
             {bucket["key"]: bucket["doc_count"] for bucket in found["outcomes"]["buckets"]},
         )
+
+
+def _progress(mailboxes: Sequence[MailboxProgress], indexed: int, waiting: bool) -> float | None:
+    """The part of the messages that can be found; None where nobody knows yet how many there are."""
+    if all(box.complete for box in mailboxes) and not waiting:
+        return 1.0
+    total = sum(box.total if box.total is not None else box.listed for box in mailboxes)
+    return min(indexed / total, 1.0) if total else None
 
 
 def _mailbox(box: MailboxProgress, messages: int) -> MailboxStatus:

@@ -109,7 +109,10 @@ class Observer:
         ]
         lag = {name: await self._meter.lag(group, names) for name, (group, names) in STAGES.items()}
         await self._letters.catch_up()
-        status = Status(mailboxes, lag, len(self._letters.waiting()))
+        letters = Counter(letter.letter.mailbox_id for letter in self._letters.waiting())
+        for mailbox in mailboxes:
+            mailbox.dead_letters = letters[mailbox.mailbox_id]
+        status = Status(mailboxes, lag, letters.total())
         with suppress(ConfigurationError):  # no index yet: nothing has been written
             await self._count(status)
         return status

@@ -16,6 +16,7 @@ for language in deu chi_sim; do # the tests read German and Chinese beside Engli
     tesseract --list-langs 2>/dev/null | grep -qx "$language" || missing+=("tesseract-ocr-${language/_/-}")
 done
 [ -e /usr/share/fonts/truetype/wqy/wqy-microhei.ttc ] || missing+=(fonts-wqy-microhei) # for tests only
+command -v chromium >/dev/null || missing+=(chromium) # for tests of the page only
 ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
 PATH="$PATH:/usr/sbin" command -v clamd >/dev/null || missing+=(clamav-daemon)

@@ -126,6 +126,13 @@ def reindex() -> None:
     _run(sys.executable, "-m", "tests.reindex_run", "--messages", "7500")
 
 
+def access() -> None:
+    """5,000 requests of a caller of one mailbox: no byte of the other; no 5xx from any allowed request."""
+    _run(sys.executable, "-m", "tests.access_fuzz", "--requests", "5000")
+    os.environ["SCHEMA_EXAMPLES"] = "100"
+    _pytest("tests/services/test_serve.py")
+
+
 def ranking() -> None:
     """CACM: hybrid above 0.54, and above both baselines; every mode above its own plain baseline."""
     found = json.loads(
@@ -171,6 +178,7 @@ PARTS: dict[str, Callable[[], object]] = {
     "quota of both eras": quota,
     "10,000 duplicate pushes and label changes": pushes_and_labels,
     "a reindex of 10,000 documents": reindex,
+    "access and every allowed request": access,
     "ranking on CACM": ranking,
     "latency of a search": search_latency,
     "an index that converges": convergence,

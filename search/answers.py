@@ -172,7 +172,9 @@ class MailboxStatus(BaseModel):
 class StatusAnswer(BaseModel):
     """The caller's mailboxes. ``lag`` counts events by the stage they wait for, of all mailboxes together."""
 
-    progress: float | None = Field(description="Part [0-1] of the messages listed so far; null when unknown")
+    progress: float | None = Field(
+        description="Part [0-1] of the messages that can be found by now; null when unknown"
+    )
     mailboxes: list[MailboxStatus]
     outcomes: dict[str, int]
     lag: dict[str, int]

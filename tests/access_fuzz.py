@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from cli.serve import StatusOfMailboxes
+from cli.status import MailboxProgress, Status
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.kafka import Record
@@ -36,8 +38,6 @@ from schemas.registers import (
     Segment,
     content_version,
 )
-from search.access import Access
-from search.answers import MailboxStatus, StatusAnswer
 from search.api import Services, create_api
 from search.authentication import Authentication, new_token
 from search.registry import Registry
@@ -105,6 +105,19 @@ class _Table:
         return set()
 
 
+class _Observer:
+    """Sees both mailboxes, as the real one does."""
+
+    async def status(self) -> Status:
+        progress = (
+            MailboxProgress(
+                box, f"{name}@example.com", "live", listed=MESSAGES, total=MESSAGES, complete=True
+            )
+            for box, name in ((A, "anna"), (B, MARKER))
+        )
+        return Status(list(progress), {"extract": 0}, 0)
+
+
 class _Callers:
     def __init__(self, *records: Any) -> None:
         self._records = {record.caller_id: record for record in records}
@@ -128,24 +141,6 @@ async def api(elasticsearch_url: str, **bounds: Any) -> AsyncIterator[tuple[http
         await Indexer(index, HashEncoder(), _Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
         await index.refresh()
 
-        async def status(access: Access) -> StatusAnswer:
-            boxes = [
-                MailboxStatus(
-                    mailbox_id=box,
-                    address=name,
-                    phase="following",
-                    listed=1,
-                    total=1,
-                    read_at=None,
-                    quota=None,
-                    dead_letters=0,
-                    messages=1,
-                )
-                for box, name in ((A, "anna@example.com"), (B, f"{MARKER}@example.com"))
-                if access.allows(box)
-            ]
-            return StatusAnswer(progress=1.0, mailboxes=boxes, outcomes={}, lag={})
-
         record, token = new_token("anna", [A])
         app = create_api(
             Services(
@@ -153,7 +148,7 @@ async def api(elasticsearch_url: str, **bounds: Any) -> AsyncIterator[tuple[http
                 retrieval=Retrieval(index, HashEncoder()),
                 authentication=Authentication(_Callers(record)),
                 registry=Registry(_Table()),  # type: ignore[arg-type]
-                status=status,
+                status=StatusOfMailboxes(_Observer(), index).of,  # type: ignore[arg-type]
                 **{"requests_per_minute": 1_000_000, **bounds},
             )
         )

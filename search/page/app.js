@@ -154,8 +154,9 @@ function summarise(found, query) {
   if (!found.results.length && !state.hits.length) {
     line.append(`Nothing found for “${query}”. Fewer words, or other ones, may help.`);
     for (const suggestion of found.suggestions ?? []) line.append(" ", link(suggestion));
-  } else if (found.total !== null && found.total !== undefined) {
-    line.append(`${found.total_is_exact === false ? "over " : ""}${number(found.total)} messages`);
+  } else {
+    const shown = state.hits.length + found.results.length;
+    line.append(`${number(shown)} ${shown === 1 ? "message" : "messages"}${found.next_cursor ? ", and more" : ""}`);
   }
 }
 
@@ -172,7 +173,7 @@ function addHit(hit) {
     element("span", { className: "quiet" }, ` — ${hit.sender}, ${day(hit.sent_at)}`),
     hit.copies?.length > 1 ? element("span", { className: "quiet" }, ` · in ${hit.copies.length} mailboxes`) : null,
     ...hit.matches.slice(0, 3).map((match) => element("span", { className: "snippet" },
-      match.part_path ? element("span", { className: "place" }, `📎 ${match.where}`) : null,
+      match.part_path ? element("span", { className: "place" }, match.where) : null,
       ...snippet(match.snippet))));
   entry.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
@@ -272,7 +273,7 @@ function attachmentView(attachment) {
     attachment.scan === "off" ? "" : attachment.scan, attachment.truncated ? "shortened" : ""];
   return element("details", {},
     element("summary", {},
-      element("span", { className: "badge" }, "📎"),
+      element("span", { className: "badge" }),
       attachment.filename || `attachment ${attachment.part_path}`,
       element("span", { className: "quiet" }, ` ${facts.filter(Boolean).join(" · ")}`)),
     element("pre", { className: "text" }, attachment.text || `(no text: ${attachment.outcome})`));
@@ -322,7 +323,7 @@ async function showStatus() {
     const counted = (title, counts) => [element("h2", {}, title), element("p", {},
       Object.entries(counts).map(([name, count]) => `${name}: ${number(count)}`).join(" · ") || "none")];
     $("status-body").replaceChildren(
-      element("table", {}, element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+      element("table", { tabIndex: 0 }, element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
         element("tbody", {}, ...rows)),
       ...counted("Outcomes of attachments", status.outcomes),
       ...counted("Waiting", status.lag));

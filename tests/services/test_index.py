@@ -165,6 +165,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
         _label(4, "STARRED", present=True),
         _label(7, "UNREAD", present=False),
         _label(8, "Label_1", present=True),
+        _label(9, "INBOX", present=True),  # says nothing new, and yet as of when is known
     ]
     await indexer.handle(_records(registers))
     expected = await _documents(index)
