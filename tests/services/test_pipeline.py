@@ -99,7 +99,7 @@ def test_the_demos_searches_find_what_they_promise(
 
 
 def test_thirty_questions_find_their_answers(settled: tuple[Pipeline, Status], encoder: Encoder) -> None:
-    """Among the first three, and finds in attachments say so. 28 is the aim, 26 were measured."""
+    """Among the first three, and finds in attachments say so."""
     running, _ = settled
 
     async def find() -> tuple[list[str], int]:
@@ -117,7 +117,7 @@ def test_thirty_questions_find_their_answers(settled: tuple[Pipeline, Status], e
         return missed, in_attachments
 
     missed, in_attachments = asyncio.run(find())
-    assert len(missed) <= 4, missed
+    assert len(missed) <= 2, missed
     assert in_attachments >= 8
 
 
