@@ -32,6 +32,8 @@ REPEATED = (
 )
 # As of when it is known what labels it wears and that it is there, and by whom.
 ORIGIN = ("epoch", "history_id", "sources")
+# What the model reads beside a chunk (256 pieces less ``CHUNK_PIECES``).
+HEADING_CHARACTERS = 100
 
 
 @dataclass(slots=True)
@@ -313,7 +315,12 @@ def segments_of(register: ContentRegister) -> Sequence[Segment]:
         return register.attachment.segments
     content = register.message
     assert content is not None, "a content register carries a message or an attachment"
-    return (Segment(text=f"{content.subject}\n\n{own_words(content.text)}".strip()),)
+    return (Segment(text=own_words(content.text) or content.subject),)
+
+
+def heading_of(register: ContentRegister) -> str:
+    """What is embedded before each piece: one of a long mail does not say by itself what it is about."""
+    return register.message.subject[:HEADING_CHARACTERS] if register.message is not None else ""
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,14 @@ from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters
-from streams.fields import MessageView, PartView, attachment_fields, message_fields, segments_of
+from streams.fields import (
+    MessageView,
+    PartView,
+    attachment_fields,
+    heading_of,
+    message_fields,
+    segments_of,
+)
 from streams.forward import DocumentsLog, overtaken
 from streams.gone import Gone
 
@@ -271,14 +278,16 @@ class Indexer:
     async def _embed(self, plans: Sequence[_Planned]) -> None:
         """Chunk and embed the new contents of all plans, together: the model is fastest in large batches."""
         chunked: list[tuple[_Planned, list[Chunk], bool]] = []
+        texts: dict[tuple[str, str], str] = {}  # what is embedded, by document and chunk
         for plan in plans:
             if plan.content is not None:
                 most = plan.group.max_chunks.get(plan.part_path, self._max_chunks)
                 chunks, more = chunk(segments_of(plan.content), most)
                 plan.chunks = len(chunks)
                 chunked.append((plan, chunks, more))
-        wanted = [(plan.write.document_id, piece.text) for plan, chunks, _ in chunked for piece in chunks]
-        vectors = await self._vectors(wanted)
+                heading = heading_of(plan.content)
+                texts |= {(plan.write.document_id, each.text): _embedded(heading, each) for each in chunks}
+        vectors = await self._vectors(texts)
         for plan, chunks, more in chunked:
             document = plan.write.document_id
             fields = {**plan.write.fields, "chunks": []}
@@ -289,19 +298,23 @@ class Indexer:
             plan.write = Write(plan.write.document_id, fields, plan.write.expected)
 
     async def _vectors(
-        self, wanted: Sequence[tuple[str, str]]
+        self, texts: Mapping[tuple[str, str], str]
     ) -> Mapping[tuple[str, str], NDArray[np.float32]]:
-        """The vectors of some texts, by document and text: those that are known, the others computed."""
+        """The vectors of texts by document and chunk: those that are known, the others computed."""
         known: dict[tuple[str, str], NDArray[np.float32]] = {}
-        if self._known is not None and wanted:
-            known = await self._known.read({document for document, _ in wanted})
-        new = [pair for pair in dict.fromkeys(wanted) if pair not in known]
+        if self._known is not None and texts:
+            known = await self._known.read({document for document, _ in texts})
+        new = [pair for pair in texts if pair not in known]
         if new:
             async with self._encoding:
-                computed = await asyncio.to_thread(self._encoder.encode, [text for _, text in new])
+                computed = await asyncio.to_thread(self._encoder.encode, [texts[pair] for pair in new])
             known |= dict(zip(new, computed, strict=True))
             index_chunks_counter.inc(len(new))
         return known
+
+
+def _embedded(heading: str, piece: Chunk) -> str:
+    return f"{heading}\n\n{piece.text}" if heading and not piece.text.startswith(heading) else piece.text
 
 
 def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:

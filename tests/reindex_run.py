@@ -289,8 +289,12 @@ async def _compare(index: Index, versions: Versions, model: Model, report: Repor
     [live] = [version for version in await versions.all() if version.live]
     assert live.number == 2
     some = sorted(found)[:50]
-    for (_, text), vector in (await versions.vectors(live).read(some)).items():
-        [wanted] = HashEncoder().encode([text])
+    subjects = {
+        document["_id"]: document["subject"]
+        async for document in index.scan({"term": {"kind": "message"}}, ["subject"])
+    }
+    for (document, text), vector in (await versions.vectors(live).read(some)).items():
+        [wanted] = HashEncoder().encode([f"{subjects[document]}\n\n{text}" if document in subjects else text])
         report.differing += int(abs(wanted - vector).max() > 1e-5)
 
 

@@ -4,7 +4,9 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from connectors.elasticsearch import Index, Write
 from connectors.encoder import HashEncoder
@@ -404,3 +406,25 @@ async def test_without_its_alias_nothing_is_written_anywhere(index: Index, index
     await index.ensure()
     await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
     assert len(await _documents(index)) == 1
+
+
+async def test_each_piece_of_a_mail_is_embedded_under_its_subject(index: Index, letters: Letters) -> None:
+    asked: list[str] = []
+
+    class Recording(HashEncoder):
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            asked.extend(texts)
+            return super().encode(texts)
+
+    long = " ".join(f"word{number}" for number in range(600))
+    message = _message().message
+    assert message is not None
+    content = message.model_copy(update={"subject": "The crane", "text": long, "parts": ()})
+    register = _message().model_copy(update={"message": content})
+    await Indexer(index, Recording(), letters, max_chunks=10).handle(  # type: ignore[arg-type]
+        _records([_labels(5, "INBOX"), register])
+    )
+    [document] = (await _documents(index)).values()
+    assert len(document["chunks"]) > 2
+    assert asked == [f"The crane\n\n{piece['text']}" for piece in document["chunks"]]
+    assert not any("crane" in piece["text"] for piece in document["chunks"])
