@@ -86,7 +86,9 @@ def all_workers() -> None:
         "reap": ["reap", "--every", "10"],
         **{name: ["worker", name] for name in ("extract", "slow", "index")},
     }
-    children = {name: _start(arguments) for name, arguments in commands.items()}
+    metrics_port = settings().metrics_port
+    ports = {name: metrics_port and metrics_port + place for place, name in enumerate(commands)}
+    children = {name: _start(arguments, ports[name]) for name, arguments in commands.items()}
     stopping = False
 
     def stop(*_: Any) -> None:
@@ -101,13 +103,14 @@ def all_workers() -> None:
             for name, child in children.items():
                 if child.poll() is not None and not stopping:
                     click.echo(f"{name} ended with {child.returncode}, starting it again", err=True)
-                    children[name] = _start(commands[name])
+                    children[name] = _start(commands[name], ports[name])
     finally:
         end_processes(list(children.values()))
 
 
-def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=os.environ.copy())
+def _start(arguments: list[str], metrics_port: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "METRICS_PORT": str(metrics_port)}
+    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=environment)
 
 
 def end_processes(children: list[subprocess.Popen[bytes]]) -> None:

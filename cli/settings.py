@@ -159,7 +159,12 @@ class Settings(BaseSettings):
     )
     oidc_audience: str | None = Field(None, description="Our client id there")
     oidc_keys_url: str | None = Field(None, description="Where that issuer's keys are (its jwks_uri)")
-    metrics_port: int = Field(0, ge=0, description="Port of the Prometheus metrics; 0 serves none")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_531,
+        description="Port of the Prometheus metrics, of `worker all` the first of five; 0 serves none",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line"
     )
