@@ -33,7 +33,7 @@ async def plain_server(
                 lines += [{"index": {"_id": document["id"]}}, {"text": text, "vector": row.tolist()}]
             body = b"\n".join(map(orjson.dumps, lines)) + b"\n"
             await _ask(session, "POST", f"/{INDEX}/_bulk", body)
-        await _ask(session, "POST", f"/{INDEX}/_refresh", {})
+        await _ask(session, "POST", f"/{INDEX}/_refresh", b"")
         runs: dict[str, dict[str, list[str]]] = {"plain bm25": {}, "plain dense": {}}
         for query, text in queries.items():
             [row] = encoder.encode([text])
