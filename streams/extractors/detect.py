@@ -2,8 +2,11 @@
 
 import io
 import re
+import struct
 import zipfile
 import zlib
+
+import olefile
 
 from streams.extractors import magic
 from streams.extractors.charsets import is_ebcdic, wide_charset
@@ -70,6 +73,13 @@ _ARMOUR = (
     (b"-----BEGIN CMS-----", "application/pkcs7-mime"),
 )
 _TEXTS = ((b"BEGIN:VCARD", "text/vcard"), (b"BEGIN:VCALENDAR", "text/calendar"))
+# What lies at the root of a document; olefile does not mind the case.
+_OLE_STREAMS = (
+    ("WordDocument", "application/msword"),
+    ("Workbook", "application/vnd.ms-excel"),
+    ("Book", "application/vnd.ms-excel"),
+    ("PowerPoint Document", "application/vnd.ms-powerpoint"),
+)
 # Outlook's properties lie in streams of this name ([MS-OXMSG] 2.1).
 _MSG_STREAM = "__properties_version1.0".encode("utf-16-le")
 
@@ -113,7 +123,7 @@ def _is_pdf(head: bytes, is_text: bool, claimed: bool) -> bool:
 def _by_magic(payload: bytes, head: bytes) -> str | None:
     for start, content_type in magic.MAGIC:
         if head.startswith(start):
-            return "application/vnd.ms-outlook" if _is_msg(payload, content_type) else content_type
+            return _ole_type(payload) if start == magic.OLE else content_type
     if head[40:44] == b" EMF":
         return "image/emf"
     if head[:4] == b"RIFF":
@@ -134,8 +144,14 @@ def _by_magic(payload: bytes, head: bytes) -> str | None:
     return "application/x-bzip2" if magic.BZIP2.match(head) else None
 
 
-def _is_msg(payload: bytes, content_type: str) -> bool:
-    return content_type == "application/x-ole-storage" and _MSG_STREAM in payload
+def _ole_type(payload: bytes) -> str:
+    if _MSG_STREAM in payload:
+        return "application/vnd.ms-outlook"
+    try:
+        with olefile.OleFileIO(io.BytesIO(payload)) as ole:
+            return next((kind for stream, kind in _OLE_STREAMS if ole.exists(stream)), magic.OLE_STORAGE)
+    except (OSError, ValueError, IndexError, TypeError, struct.error):
+        return magic.OLE_STORAGE  # a damaged one is read as far as it goes
 
 
 def _is_old_tar(head: bytes) -> bool:

@@ -5,6 +5,7 @@ import re
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+OLE_STORAGE = "application/x-ole-storage"
 
 MAGIC: tuple[tuple[bytes, str], ...] = (
     # pictures
@@ -32,7 +33,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
         (start, "application/vnd.ms-excel")
         for start in (b"\x09\x04\x06\x00", b"\x09\x02\x06\x00", b"\x09\x00\x04\x00")
     ),
-    (OLE, "application/x-ole-storage"),
+    (OLE, OLE_STORAGE),
     (b"{\\rtf", "application/rtf"),
     (b"\x78\x9f\x3e\x22", "application/vnd.ms-tnef"),
     (b"!BDN", "application/vnd.ms-outlook-pst"),

@@ -46,7 +46,6 @@ def _main(document: Document, streams: Streams) -> None:
     names = {path[0].lower(): path for path in streams if len(path) == 1}
     workbook = names.get("workbook") or names.get("book")
     if ("WordDocument",) in streams:
-        document.content_type = "application/msword"
         extract_word(document, streams)
     elif workbook:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from schemas.outcomes import Outcome
+from streams.extractors import magic
 from streams.extractors.archives import extract_archive, extract_zip
 from streams.extractors.cards import extract_card
 from streams.extractors.detect import detect
@@ -27,14 +28,21 @@ _ARCHIVES = (
     *("tar", "7z-compressed", "xz", "bzip2", "lz4", "compress", "lzip", "lzma", "archive", "cpio", "xar"),
     *("iso9660-image", "lzh-compressed"),
 )
+
+
+def _extract_excel(document: Document) -> None:
+    """In a container, or, before Excel 5, the records alone."""
+    (extract_ole if document.payload.startswith(magic.OLE) else extract_bare_excel)(document)
+
+
 _EXTRACTORS: dict[str, Callable[[Document], None]] = {
     "application/pdf": extract_pdf,
     f"{_OOXML}.wordprocessingml.document": extract_ooxml,
     f"{_OOXML}.presentationml.presentation": extract_ooxml,
     f"{_OOXML}.spreadsheetml.sheet": extract_ooxml,
     "application/vnd.openxmlformats-package": extract_ooxml,
-    "application/x-ole-storage": extract_ole,
-    "application/vnd.ms-excel": extract_bare_excel,
+    **dict.fromkeys((magic.OLE_STORAGE, "application/msword", "application/vnd.ms-powerpoint"), extract_ole),
+    "application/vnd.ms-excel": _extract_excel,
     "image/emf": extract_metafile,
     "image/wmf": extract_metafile,
     "application/rtf": extract_rtf,
