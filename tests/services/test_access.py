@@ -8,7 +8,7 @@ from devstack.stack import Stack
 from tests.access_fuzz import failures, fuzz
 from tests.pipelines import emptied
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 REQUESTS = 600
 

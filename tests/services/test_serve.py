@@ -20,7 +20,7 @@ from devstack.stack import Stack
 from tests.commands import command
 from tests.pipelines import pipeline, settle
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 WAIT_MILLISECONDS = 60_000
 SERIOUS = {"serious", "critical"}
@@ -121,7 +121,7 @@ def browser(address: str, token: str) -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "install the package chromium"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield opened
         opened.close()
 
