@@ -121,7 +121,8 @@ def browser(address: str, token: str) -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "install the package chromium"
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]  # root, and a small /dev/shm
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield opened
         opened.close()
 
