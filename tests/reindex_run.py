@@ -291,7 +291,8 @@ async def _compare(index: Index, versions: Versions, model: Model, report: Repor
     some = sorted(found)[:50]
     subjects = {
         document["_id"]: document["subject"]
-        async for document in index.scan({"term": {"kind": "message"}}, ["subject"])
+        async for document in index.scan(_LIVE, ["subject", "kind"])
+        if document["kind"] == "message"
     }
     for (document, text), vector in (await versions.vectors(live).read(some)).items():
         [wanted] = HashEncoder().encode([f"{subjects[document]}\n\n{text}" if document in subjects else text])

@@ -24,6 +24,7 @@ from streams.dead_letters import MAX_CONSECUTIVE, DeadLetters, TooManyDeadLetter
 from streams.documents import Documents
 from tests.commands import command
 from tests.compaction import compact_soon, compacted
+from tests.pipelines import pipeline
 from tests.reindex_run import Model
 
 pytestmark = pytest.mark.timeout(400)
@@ -40,13 +41,10 @@ def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     emulator = GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}).start()
     directory = tmp_path_factory.mktemp("run")
     also = {"TOPIC_PARTITIONS": "2"}
-    addresses = (stack.kafka_bootstrap, stack.elasticsearch_url)
     try:
-        with Pipeline(
-            *addresses, [], directory, encoder="hash", gmail=emulator.describe(), also=also
-        ) as pipeline:
-            pipeline.start("index")
-            yield pipeline
+        with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as made:
+            made.start("index")
+            yield made
     finally:
         emulator.stop()
 

@@ -165,6 +165,7 @@ def watched(browser: Browser, address: str, token: str) -> Iterator[Watched]:
     page.goto(address)
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#sign-in")).to_be_hidden()  # until then it would show what its address says, again
     expect(page.locator("#summary")).to_contain_text("Ask for words")
     yield seen
     assert (seen.dialogs, seen.strangers, seen.errors) == ([], [], [])
