@@ -200,7 +200,8 @@ class MessageView:
 class PartView:
     """An attachment's document as stored."""
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "live", "label_ids", *ORIGIN, *REPEATED)
+    FOLLOWED: ClassVar[tuple[str, ...]] = ("live", "label_ids", *ORIGIN, *REPEATED)
+    FIELDS: ClassVar[tuple[str, ...]] = ("registers", *FOLLOWED)
 
     content: ContentVersion | None
     offset: int | None  # where in the topic the content stands
@@ -217,7 +218,7 @@ class PartView:
             content=ContentVersion.model_validate(content) if content else None,
             offset=registers.get("offset"),
             live=bool(source.get("live")),
-            repeats=_present(source, (*REPEATED, *ORIGIN, "label_ids", "live")),
+            repeats=_present(source, cls.FOLLOWED),
         )
 
     def older_than(self, content: ContentRegister) -> bool:

@@ -352,6 +352,7 @@ def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
 
 def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> Iterable[_Planned]:
     """The documents of the message's parts: new contents, and what they repeat of the message."""
+    repeated = view.repeated_fields()
     for path in sorted(view.parts - group.given_up):
         known = stored.get(group.part_document(path))
         part = PartView.read(known)
@@ -365,7 +366,6 @@ def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) 
             "part_path": path,
             "indexed_at": now_milliseconds(),
         }
-        repeated = view.repeated_fields()
         if not view.live:
             if part.live:
                 tombstone = {**identity, "live": False, "registers": {}}
