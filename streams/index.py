@@ -74,6 +74,11 @@ class _Group:
     def part_document(self, part_path: str) -> str:
         return document_id(self.mailbox_id, self.message_id, part_path)
 
+    @property
+    def seen(self) -> list[tuple[AnyRegister, int]]:
+        """The registers, each with its offset in the topic."""
+        return [(register, record.offset) for register, record in self.registers]
+
     def record_of(self, part_path: str) -> Record:
         """The record to name when the document of that part is rejected."""
         for register, record in reversed(self.registers):
@@ -178,11 +183,12 @@ class Indexer:
         """One round; returns the groups that must go again."""
         index = await self._index.current(self._encoder.name)
         messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
+        stored = {
+            group.message_document: MessageView.read(messages.get(group.message_document)) for group in groups
+        }
+        await self._recall(groups, stored)
         views = {
-            group.message_document: await self._joined(
-                group, MessageView.read(messages.get(group.message_document))
-            )
-            for group in groups
+            group.message_document: stored[group.message_document].join(group.seen) for group in groups
         }
         part_ids = [
             group.part_document(path) for group in groups for path in views[group.message_document].parts
@@ -212,19 +218,23 @@ class Indexer:
                     self._dead_letters.succeeded()
         return list(again.values())
 
-    async def _joined(self, group: _Group, stored: MessageView) -> MessageView:
-        """The message with what the batch says; seen after a deletion, with the contents from before, too."""
-        view = stored.join([(register, record.offset) for register, record in group.registers])
-        if not view.live or not stored.passed_over or self._documents is None:
-            return view
-        partition = group.registers[0][1].partition
-        known = {record.offset for _, record in group.registers}
-        missing = sorted(stored.passed_over - known)
-        for record in await self._documents.read(partition, missing) if missing else ():
-            register = decode_register(record.key, record.value) if record.value is not None else None
-            if register is not None and register.message_id == group.message_id:
-                group.registers.append((register, record))
-        return stored.join([(register, record.offset) for register, record in group.registers])
+    async def _recall(self, groups: Sequence[_Group], stored: Mapping[str, MessageView]) -> None:
+        """Messages that turn out to be seen after their deletion get the contents from before it back."""
+        if self._documents is None:
+            return
+        wanted: dict[int, dict[int, _Group]] = {}  # by partition and offset
+        for group in groups:
+            known = stored[group.message_document]
+            if known.passed_over and known.join(group.seen).live:
+                missing = known.passed_over - {record.offset for _, record in group.registers}
+                partition = group.registers[0][1].partition
+                wanted.setdefault(partition, {}).update(dict.fromkeys(missing, group))
+        for partition, owners in wanted.items():
+            for record in await self._documents.read(partition, sorted(owners)):
+                register = decode_register(record.key, record.value) if record.value is not None else None
+                owner = owners[record.offset]
+                if register is not None and register.message_id == owner.message_id:
+                    owner.registers.append((register, record))
 
     async def _forward(self, group: _Group, view: MessageView, parts: Mapping[str, Stored]) -> None:
         if self._documents is not None:

@@ -50,6 +50,7 @@ ADDRESS = "anna@example.com"
 STEADY = "steadfast"  # stands in every message that is never deleted
 PART = "2"
 WAIT_SECONDS = 240.0
+MAX_LAG = 100
 
 
 @dataclass
@@ -177,7 +178,7 @@ async def run(running: Pipeline, emulator: GmailEmulator, messages: int, seed: i
         asked = sum(emulator.stats()["requests"].values())
         stop = asyncio.Event()
         tasks = [
-            asyncio.create_task(_live(documents, model, report, stop)),
+            asyncio.create_task(_live(documents, model, report, stop, meter)),
             asyncio.create_task(_searcher(index, report, messages, stop)),
         ]
         started = time.monotonic()
@@ -203,11 +204,16 @@ async def _consumed(running: Pipeline, meter: LagMeter) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _live(documents: Documents, model: Model, report: Report, stop: asyncio.Event) -> None:
+async def _live(
+    documents: Documents, model: Model, report: Report, stop: asyncio.Event, meter: LagMeter
+) -> None:
+    """Changes without end, as many as the machine can take: a mailbox waits for nobody, but has fewer."""
     while not stop.is_set():
         await documents.send(model.change())
         report.changes += 1
         await asyncio.sleep(0.02)
+        while await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > MAX_LAG and not stop.is_set():
+            await asyncio.sleep(0.1)
 
 
 async def _searcher(index: Index, report: Report, steady: int, stop: asyncio.Event) -> None:
@@ -232,6 +238,7 @@ async def _searcher(index: Index, report: Report, steady: int, stop: asyncio.Eve
         # Tombstones stay, so that no document that was once seen may be missing later.
         report.misses += answer["hits"]["total"]["value"] != steady or everything < seen
         seen = max(seen, everything)
+        await asyncio.sleep(0.01)
 
 
 async def _killed(running: Pipeline, versions: Versions, meter: LagMeter) -> int:
@@ -267,9 +274,9 @@ def _begun(running: Pipeline) -> subprocess.Popen[bytes]:
 
 def _reindex(running: Pipeline) -> dict[str, Any]:
     done = subprocess.run(
-        _COMMAND, env=_environment(running), capture_output=True, text=True, timeout=WAIT_SECONDS * 2
+        ["timeout", str(WAIT_SECONDS), *_COMMAND], env=_environment(running), capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr  # how far it has come
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
