@@ -137,6 +137,7 @@ def _run_faust(name: str) -> None:
 
 def worker_config(config: Settings, name: str) -> Any:
     """The workers' configuration out of the settings."""
+    from schemas.topics import DAY_MILLISECONDS
     from streams.apps import WorkerConfig
 
     is_slow = name == "slow"
@@ -155,6 +156,7 @@ def worker_config(config: Settings, name: str) -> Any:
         encoder=config.encoder_name,
         languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
+        forget_milliseconds=int(config.deleted_contents_days * DAY_MILLISECONDS),
     )
 
 

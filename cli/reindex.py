@@ -115,6 +115,7 @@ async def _reindex(
             DocumentsLog(config.kafka_bootstrap),  # it is the index worker that writes registers forward
             gone,
             known,
+            int(config.deleted_contents_days * topics.DAY_MILLISECONDS),
         )
         with _shown(console) as progress:
             async with Replay.open(config.kafka_bootstrap, versions, new, indexer, gone, progress) as replay:

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="Vectors of one document; what lies beyond is found by its words only",
     )
+    deleted_contents_days: float = Field(
+        30.0,
+        ge=0,
+        description="How long the topic keeps what a deleted message said, should it be seen after all",
+    )
     attachment_memory_bytes: int = Field(
         10 * 1024 * 1024, ge=0, description="Larger attachments are streamed, block by block"
     )

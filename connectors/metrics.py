@@ -42,6 +42,9 @@ index_conflicts_counter = Counter(
 index_forwarded_counter = Counter(
     "index_forwarded", "Registers written again because an older version stood behind them in the topic"
 )
+index_forgotten_counter = Counter(
+    "index_forgotten", "Deleted messages whose contents were taken out of mail.documents"
+)
 content_cache_counter = Counter(
     "content_cache",
     "Lookups in the content cache: kinds verdict, text, vectors; away counts its failures",

@@ -118,6 +118,8 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             # what the index worker needs to go on merging: registers by version, and the parts by path
             "registers": {"type": "object", "enabled": False},
             "parts": stored,
+            # Of a tombstone whose contents still stand in the topic: when they leave it.
+            "forget_at": {"type": "date", "format": "epoch_millis"},
             "indexed_at": {"type": "date", "format": "epoch_millis"},
         },
     }

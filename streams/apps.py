@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
@@ -23,13 +24,14 @@ from streams.documents import Documents
 from streams.embeddings import OnceEncoder
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
+from streams.forget import sweep_for_ever
 from streams.forward import DocumentsLog
 from streams.gone import Gone
 from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
-from streams.settle import BatchLimits, create_app, settle_batches, settle_each
+from streams.settle import BatchLimits, create_app, in_group, settle_batches, settle_each
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ EVENTS_IN_FLIGHT = 1_000
 BACKFILL_IN_FLIGHT = 500
 # Registers merged and written together. Bytes bound the memory, records the time until an ack.
 BATCHES = BatchLimits(records=200, size_bytes=2 * 1024 * 1024, in_flight=4)
+_FIRST = TP(topics.DOCUMENTS.name, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class WorkerConfig:
     open_engine: Callable[[Once | None], EphemeralAttachmentHandler]
     encoder: str
     max_chunks: int
+    forget_milliseconds: int  # how long a deleted message is remembered
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
 
     def app(self, group: str) -> faust.App:
@@ -108,8 +112,19 @@ def index_app(config: WorkerConfig) -> faust.App:
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
             documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
-            indexer = Indexer(client, encoder, letters, config.max_chunks, documents, gone)
-            await settle_batches(stream, indexer.handle, BATCHES, message_of)
+            indexer = Indexer(
+                *(client, encoder, letters, config.max_chunks, documents, gone),
+                forget_milliseconds=config.forget_milliseconds,
+            )
+
+            async def work(group: asyncio.TaskGroup) -> None:
+                # One of the workers is enough.
+                sweep = sweep_for_ever(client, producer, lambda: _FIRST in app.consumer.assignment())
+                forgetting = group.create_task(sweep)
+                await settle_batches(stream, indexer.handle, BATCHES, message_of)
+                forgetting.cancel()
+
+            await in_group(work)
 
     return app
 

@@ -40,7 +40,7 @@ HEADING_CHARACTERS = 100
 class MessageView:
     """A message as stored, joined with what a batch says about it."""
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "parts", "live", "label_ids", *REPEATED)
+    FIELDS: ClassVar[tuple[str, ...]] = ("registers", "parts", "live", "label_ids", "forget_at", *REPEATED)
 
     stored: Stored | None
     state: MessageState
@@ -52,6 +52,7 @@ class MessageView:
     # the contents that are not shown. They are read again should it turn out to be seen after its deletion.
     offsets: Mapping[str, int] = field(default_factory=dict)
     passed_over: frozenset[int] = frozenset()
+    forget_at: int | None = None  # milliseconds: when those leave the topic, see ``streams.forget``
     changed: bool = False
     new_content: ContentRegister | None = None
     part_contents: dict[str, ContentRegister] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class MessageView:
             was_live=bool(source.get("live")),
             offsets=registers.get("offsets") or {},
             passed_over=frozenset(registers.get("passed_over", ())),
+            forget_at=source.get("forget_at"),
         )
 
     def join(self, seen: Sequence[tuple[AnyRegister, int]]) -> MessageView:
@@ -165,8 +167,9 @@ class MessageView:
         if self.content is not None:
             registers["content"] = self.content.model_dump(mode="json")
         registers["offsets"] = dict(self.offsets)
-        if self.passed_over:
-            registers["passed_over"] = sorted(self.passed_over)
+        registers["passed_over"] = sorted(
+            self.passed_over
+        )  # even none: a partial update keeps what is left out
         return {
             # Without content there is nothing to find yet: labels that came first wait in ``registers``.
             "live": self.live and self.content is not None,

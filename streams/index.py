@@ -25,6 +25,7 @@ from connectors.errors import (
 )
 from connectors.kafka import Record
 from connectors.metrics import index_chunks_counter, index_conflicts_counter, index_documents_counter
+from schemas import topics
 from schemas.events import now_milliseconds
 from schemas.identity import MESSAGE_PATH, document_id, message_key
 from schemas.mapping import MAX_CHUNKS
@@ -53,6 +54,11 @@ MAX_ROUNDS = 20
 # nothing is acked meanwhile, so that nothing more is read than fits into memory.
 OUTAGE_SECONDS = 600.0
 OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that is only just starting
+
+# As long as any topic before this one keeps a record that may speak of a message.
+FORGET_MILLISECONDS = max(
+    topic.retention_milliseconds or 0 for topic in (topics.CHANGES, topics.BACKFILL, topics.DEFERRED)
+)
 
 
 @dataclass(slots=True)
@@ -126,8 +132,10 @@ class Indexer:
         documents: DocumentsLog | None = None,
         gone: Gone | None = None,
         known: Vectors | None = None,
+        forget_milliseconds: int = FORGET_MILLISECONDS,
     ) -> None:
         self._index = index
+        self._forget_milliseconds = forget_milliseconds  # how long a deleted message is remembered
         self._gone = gone  # what has been purged
         self._known = known  # vectors that need not be computed again
         self._encoder = encoder
@@ -187,9 +195,7 @@ class Indexer:
             group.message_document: MessageView.read(messages.get(group.message_document)) for group in groups
         }
         await self._recall(groups, stored)
-        views = {
-            group.message_document: stored[group.message_document].join(group.seen) for group in groups
-        }
+        views = {group.message_document: stored[group.message_document].join(group.seen) for group in groups}
         part_ids = [
             group.part_document(path) for group in groups for path in views[group.message_document].parts
         ]
@@ -202,7 +208,7 @@ class Indexer:
         planned = [
             plan
             for group in groups
-            if (plan := _plan_message(group, views[group.message_document])) is not None
+            if (plan := self._plan_message(group, views[group.message_document])) is not None
         ]
         part_plans = [
             plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
@@ -240,6 +246,31 @@ class Indexer:
         if self._documents is not None:
             winners = overtaken(group.registers, view, _part_views(group, view, parts))
             await self._documents.write_again(group.registers[0][1].partition, winners)
+
+    def _plan_message(self, group: _Group, view: MessageView) -> _Planned | None:
+        """The message's own document: whole when its content is new or gone, else only what changed."""
+        if not view.changed or MESSAGE_PATH in group.given_up:
+            return None
+        identity = {
+            "kind": "message",
+            "mailbox_id": group.mailbox_id,
+            "message_id": group.message_id,
+            "message_key": message_key(group.mailbox_id, group.message_id),
+            "part_path": MESSAGE_PATH,
+            "indexed_at": now_milliseconds(),
+        }
+        fields = {**identity, **view.stored_fields()}
+        whole = view.new_content is not None or view.stored is None or (view.was_live and not view.live)
+        # Forgotten when nothing was heard of it for so long; seen again, it is not.
+        if view.passed_over:
+            heard_at = max(record.written_at or now_milliseconds() for _, record in group.registers)
+            fields["forget_at"] = heard_at + self._forget_milliseconds
+        elif view.forget_at is not None:
+            fields["forget_at"] = None
+        if view.new_content is not None and view.live:
+            fields |= message_fields(view.new_content)
+        write = Write(group.message_document, fields, view.stored, partial=not whole)
+        return _Planned(group, MESSAGE_PATH, write, view.new_content if view.live else None)
 
     async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
         """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
@@ -338,26 +369,6 @@ def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
 
 def _part_views(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> dict[str, PartView]:
     return {path: PartView.read(stored.get(group.part_document(path))) for path in view.parts}
-
-
-def _plan_message(group: _Group, view: MessageView) -> _Planned | None:
-    """The message's own document: whole when its content is new or gone, else only what changed."""
-    if not view.changed or MESSAGE_PATH in group.given_up:
-        return None
-    identity = {
-        "kind": "message",
-        "mailbox_id": group.mailbox_id,
-        "message_id": group.message_id,
-        "message_key": message_key(group.mailbox_id, group.message_id),
-        "part_path": MESSAGE_PATH,
-        "indexed_at": now_milliseconds(),
-    }
-    fields = {**identity, **view.stored_fields()}
-    whole = view.new_content is not None or view.stored is None or (view.was_live and not view.live)
-    if view.new_content is not None and view.live:
-        fields |= message_fields(view.new_content)
-    write = Write(group.message_document, fields, view.stored, partial=not whole)
-    return _Planned(group, MESSAGE_PATH, write, view.new_content if view.live else None)
 
 
 def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> Iterable[_Planned]:

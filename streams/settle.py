@@ -132,7 +132,7 @@ async def settle_each(stream: Any, handle: Callable[[Record], Awaitable[None]], 
             task = group.create_task(_awaited(handle(entry.record)))
             task.add_done_callback(partial(finished, entry))
 
-    await _in_group(read)
+    await in_group(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +213,11 @@ async def settle_batches(
             busy.difference_update(owner(entry.record) for entry in batch)
             changed.notify_all()
 
-    await _in_group(read)
+    await in_group(read)
 
 
-async def _in_group(read: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+async def in_group(read: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+    """Run ``read`` with a group for what it starts; the first error of any ends all, and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             await read(group)
@@ -242,4 +243,5 @@ def _record(event: Any) -> Record:
         message.offset,
         (message.key or b"").decode("utf-8", "replace"),
         message.value,
+        int(message.timestamp * 1000) if message.timestamp is not None else None,
     )

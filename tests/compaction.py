@@ -16,6 +16,7 @@ _SOON = {
     "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "0",
     "max.compaction.lag.ms": "1000",
+    "file.delete.delay.ms": "1000",
 }
 
 

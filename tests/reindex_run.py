@@ -209,11 +209,10 @@ async def _live(
 ) -> None:
     """Changes without end, as many as the machine can take: a mailbox waits for nobody, but has fewer."""
     while not stop.is_set():
-        await documents.send(model.change())
-        report.changes += 1
         await asyncio.sleep(0.02)
-        while await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > MAX_LAG and not stop.is_set():
-            await asyncio.sleep(0.1)
+        if await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) < MAX_LAG:
+            await documents.send(model.change())
+            report.changes += 1
 
 
 async def _searcher(index: Index, report: Report, steady: int, stop: asyncio.Event) -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elasticsearch import AsyncElasticsearch
 
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index, Versions
 from connectors.kafka import Producer, Send, read_all
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
+from devstack.servers import LocalServer
 from devstack.stack import Stack
-from schemas import topics
+from schemas import mapping, topics
 from schemas.events import ChangeKind, MessageChange, SyncRequest
 from schemas.identity import message_key, partition_for
 from schemas.outcomes import Outcome
@@ -63,6 +66,9 @@ def test_a_purged_mailbox_leaves_nothing_and_does_not_come_back(
             settle(running)
             kept = {address: asyncio.run(_count(running, address)) for address in ADDRESSES}
             assert set(kept.values()) == {2 * MAILS}
+            # Looking where it will be looked again finds them now.
+            assert asyncio.run(_cached(running)) > 0
+            assert _on_disk(stack, tmp_path)
             with monkeypatch.context() as patched:
                 patched.setattr(purge, "EXPUNGE_SECONDS", 0.0)  # the last purge waits for the files, once
                 _one_message_goes(running, emulator)
@@ -71,6 +77,10 @@ def test_a_purged_mailbox_leaves_nothing_and_does_not_come_back(
             asyncio.run(_late_events(running, emulator))
             _nobody_brings_it_back(running)
             asyncio.run(_nothing_is_left(running))
+            deadline = time.monotonic() + WAIT_SECONDS
+            while left := _on_disk(stack, tmp_path):
+                assert time.monotonic() < deadline, left
+                time.sleep(1)
             for address in ADDRESSES[1:2]:
                 assert asyncio.run(_count(running, address)) == kept[address]
     finally:
@@ -185,11 +195,33 @@ async def _nothing_is_left(running: Pipeline) -> None:
         [version] = await all_.all()
         stats = await all_._client.indices.stats(index=version.name, metric="docs")
         assert stats["_all"]["total"]["docs"]["deleted"] == 0
+    assert await _cached(running) == 0
 
     async def unmarked() -> bool:
         return not await _marked(running)
 
     await compacted(running.kafka_bootstrap, COMPACTED, unmarked)
+
+
+async def _cached(running: Pipeline) -> int:
+    """How many entries of the content cache bear a mark."""
+    async with AsyncElasticsearch(running.elasticsearch_url) as client:
+        await client.indices.refresh(index=mapping.CACHE_INDEX, ignore_unavailable=True)
+        answer = await client.search(index=mapping.CACHE_INDEX, size=1_000, ignore_unavailable=True)
+        entries = [json.dumps(hit["_source"]).encode() for hit in answer["hits"]["hits"]]
+    return sum(any(mark in entry for mark in MARKS) for entry in entries)
+
+
+def _on_disk(stack: Stack, directory: Path) -> list[Path]:
+    """Files of servers and workers with a mark that is not compressed: names, terms, small records."""
+    servers = [s.directory for s in (stack.kafka, stack.elasticsearch) if isinstance(s, LocalServer)]
+    found = []
+    for base in (directory, *servers):
+        for path in base.rglob("*"):
+            with suppress(FileNotFoundError):  # servers remove files all the time
+                if path.is_file() and any(mark in path.read_bytes() for mark in MARKS[:3]):
+                    found.append(path)
+    return found
 
 
 async def _marked(running: Pipeline) -> dict[str, int]:
