@@ -31,7 +31,12 @@ class Stream:
 
     def _event(self, partition: int, offset: int, key: str) -> Any:
         message = SimpleNamespace(
-            topic="t", partition=partition, offset=offset, key=key.encode(), value=b"x" * 20
+            topic="t",
+            partition=partition,
+            offset=offset,
+            key=key.encode(),
+            value=b"x" * 20,
+            timestamp=None,
         )
         return SimpleNamespace(message=message, ack=lambda: self.acked.append((partition, offset)))
 
