@@ -2,10 +2,14 @@
 
 Each list's scores are scaled to [0, 1] (see ``_scaled``), the lists are weighed alike and added up. On three
 of four public test sets that beat reciprocal ranks; ARCHITECTURE.md has this project's own figures.
+
+What stands behind SCALED in every list has no score, and follows by its rank: so a ranking of longer lists
+begins as that of shorter ones, and may be read page by page.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +21,9 @@ ATTACHMENT_WEIGHT = 0.9
 RECENCY_WEIGHT = 0.05
 RECENCY_HALF_LIFE_DAYS = 180
 SHORT_QUERY_WORDS = 3
+
+# The score of the document at this place counts 0, and so do all behind it.
+SCALED = 50
 
 _DAY_MILLISECONDS = 86_400_000
 
@@ -70,6 +77,7 @@ class Ranked:
     """A message in the ranking, with its documents, the best first."""
 
     score: float = 0.0
+    best_rank: int = sys.maxsize  # in any of the lists, from 0
     documents: dict[str, float] = field(default_factory=dict)  # document id: its own fused score
     messages: dict[str, Candidate] = field(default_factory=dict)  # by message key; the first is shown
 
@@ -83,25 +91,31 @@ def rank(
     for candidates, weight in zip(lists, weights, strict=False):
         scores = _scaled(candidates)
         best: dict[tuple[str, str], float] = {}
-        for candidate, scaled in zip(candidates, scores, strict=True):
+        for position, (candidate, scaled) in enumerate(zip(candidates, scores, strict=True)):
             weighed = scaled * weight / whole * (ATTACHMENT_WEIGHT if candidate.is_attachment else 1.0)
             entry = ranked.setdefault(candidate.group, Ranked())
             entry.messages.setdefault(candidate.message_key, candidate)
+            entry.best_rank = min(entry.best_rank, position)
             entry.documents[candidate.document_id] = entry.documents.get(candidate.document_id, 0.0) + weighed
             best[candidate.group] = max(best.get(candidate.group, 0.0), weighed)
         for group, score in best.items():
             ranked[group].score += score
     for entry in ranked.values():
-        entry.score += _recency(entry.messages.values(), now)
+        if entry.score:
+            entry.score += _recency(entry.messages.values(), now)
         entry.documents = dict(sorted(entry.documents.items(), key=lambda item: (-item[1], item[0])))
-    return sorted(ranked.values(), key=lambda entry: (-entry.score, next(iter(entry.messages))))
+    return sorted(
+        ranked.values(), key=lambda entry: (-entry.score, entry.best_rank, next(iter(entry.messages)))
+    )
 
 
 def _scaled(candidates: Sequence[Candidate]) -> list[float]:
     if not candidates:
         return []
-    high, low = candidates[0].score, candidates[-1].score
-    return [(candidate.score - low) / (high - low) if high > low else 1.0 for candidate in candidates]
+    first = candidates[:SCALED]
+    high, low = first[0].score, first[-1].score
+    scaled = [(candidate.score - low) / (high - low) if high > low else 1.0 for candidate in first]
+    return scaled + [0.0] * (len(candidates) - len(first))
 
 
 def _recency(candidates: Iterable[Candidate], now: datetime | None) -> float:

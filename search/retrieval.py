@@ -1,7 +1,7 @@
 """Find messages by words, by meaning, or by both; every answer says where it matched.
 
 Two lists of documents (BM25 over stems, kNN over chunks) are asked for at once and made one ranking of
-messages (``ranking``). A second pair of requests looks for the places within the documents of the page shown.
+messages (``ranking``). A further request reads the documents of the page shown, and where they matched.
 Every request carries the caller's ``Access`` as a filter, kNN included.
 """
 
@@ -10,8 +10,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.elasticsearch import Index
@@ -22,13 +22,18 @@ from search.access import Access
 from search.conditions import Clause, Conditions, Context
 from search.corrections import correct
 from search.query import Query
-from search.ranking import FIELDS, SHORT_QUERY_WORDS, Candidate, Ranked, rank
-from search.results import Hit, Match, Mode, Results
+from search.ranking import FIELDS, SCALED, SHORT_QUERY_WORDS, Candidate, Ranked, rank
+from search.results import MARK_START, Hit, Match, Mode, Results
 from search.snippets import snippet
 
-# Documents taken from each list before they are fused; also how deep a ranking can be paged.
-CANDIDATES = 200
-KNN_CANDIDATES = 400
+# Documents taken from each list before they are fused: for a first page, and for the last that is shown.
+CANDIDATES = SCALED
+MAX_CANDIDATES = 400
+# How many the search among vectors looks at for each that it returns, and at least.
+KNN_OVERSAMPLING, KNN_CANDIDATES = 1.5, 100
+# Among how many of the best by words one is looked for that has two of them.
+AGREEING = 20
+_AGREES = 2.0**40  # no score is larger than its root, nor one above zero smaller than one by its root
 # What says more than the same word in a long text: the subject, then the names of people and files.
 _SEARCHED = ["subject_stems^3", "names_stems^2", "text_stems"]
 # What a list by words counts beside one by meaning, where no document has more than one of several words: its
@@ -84,10 +89,12 @@ class Retrieval:
             query_stems(conditions.text)[:MAX_WORDS],
             await self._vector(conditions.text) if mode is not Mode.KEYWORD else None,
         )
-        by_words, by_meaning, words_agree = await asyncio.gather(
-            self._by_words(question, filters) if mode is not Mode.SEMANTIC else _nothing(),
-            self._by_meaning(question, filters),
-            self._words_agree(question, filters),
+        offset = int(position[0]) if position else 0
+        end = offset + limit
+        size = min(max(CANDIDATES, end + 1), MAX_CANDIDATES)
+        by_meaning, (by_words, words_agree) = await asyncio.gather(
+            self._by_meaning(question, filters, size),  # first, because it takes longer
+            self._by_words(question, filters, size) if mode is not Mode.SEMANTIC else _nothing(),
         )
         results = Results([])
         if mode is not Mode.SEMANTIC and not by_words:
@@ -100,10 +107,10 @@ class Retrieval:
         moment = context.now if len(question.stems) <= SHORT_QUERY_WORDS else None
         weights = (1.0 if words_agree else LONE_WORD_WEIGHT, 1.0) if by_words else (1.0,)
         ranked = rank([found for found in (by_words, by_meaning) if found], moment, weights)
-        offset = int(position[0]) if position else 0
-        results.hits = await self._shown(ranked[offset : offset + limit], question, access)
-        if offset + limit < len(ranked):
-            results.cursor = _cursor([offset + limit], query, mode)
+        results.hits = await self._shown(ranked[offset:end], question, access, (by_words, by_meaning))
+        more = size < MAX_CANDIDATES and any(len(found) == size for found in (by_words, by_meaning))
+        if end < len(ranked) or (more and results.hits):
+            results.cursor = _cursor([end], query, mode)
         return results
 
     async def matching(self, query: Query, access: Access, context: Context) -> Clause:
@@ -153,36 +160,44 @@ class Retrieval:
         # Beyond what can be joined, a document counts by itself.
         return {"bool": {"should": [keys, part], "minimum_should_match": 1}}
 
-    async def _by_words(self, question: "_Question", filters: Clause) -> list[Candidate]:
-        asked = {"combined_fields": {"query": " ".join(question.stems), "fields": _SEARCHED}}
-        return await self._candidates({"query": {"bool": {"must": [asked], "filter": [filters]}}})
-
-    async def _words_agree(self, question: "_Question", filters: Clause) -> bool:
-        """Whether any document has two of the question's words, where there are enough to expect that."""
+    async def _by_words(
+        self, question: "_Question", filters: Clause, size: int
+    ) -> tuple[list[Candidate], bool]:
+        """The best by words, and whether one of them has two of the words, where that is to be expected."""
+        asked = {"query": " ".join(question.stems), "fields": _SEARCHED}
+        matching = {"must": [{"combined_fields": asked}], "filter": [filters]}
+        request: dict[str, Any] = {"query": {"bool": matching}}
         if question.vector is None or len(set(question.stems)) <= 2:
-            return True
-        asked = {"query": " ".join(question.stems), "fields": _SEARCHED, "minimum_should_match": 2}
-        response = await self._index.search(
-            {
-                "query": {"bool": {"filter": [{"combined_fields": asked}, filters]}},
-                "size": 0,
-                "terminate_after": 1,
-                "track_total_hits": 1,
-            }
-        )
-        return bool(response["hits"]["total"]["value"])
+            return await self._candidates(request, size), True
+        # The server tells by the scores: those of documents with two words are multiplied, without rounding.
+        two = {"combined_fields": {**asked, "minimum_should_match": 2}}
+        marked = {"constant_score": {"filter": two, "boost": _AGREES}}
+        request["rescore"] = {
+            "window_size": AGREEING,
+            "query": {"rescore_query": marked, "score_mode": "multiply"},
+        }
+        found = await self._candidates(request, size)
+        agree = any(candidate.score > _AGREES**0.5 for candidate in found)
+        plain = [
+            replace(candidate, score=candidate.score / _AGREES)
+            if candidate.score > _AGREES**0.5
+            else candidate
+            for candidate in found
+        ]
+        return sorted(plain, key=lambda candidate: -candidate.score), agree
 
-    async def _by_meaning(self, question: "_Question", filters: Clause) -> list[Candidate]:
+    async def _by_meaning(self, question: "_Question", filters: Clause, size: int) -> list[Candidate]:
         if question.vector is None:
             return []
-        nearest = {"k": CANDIDATES, "num_candidates": KNN_CANDIDATES, "filter": filters}
-        return await self._candidates({"knn": {**question.knn, **nearest}})
+        looked_at = max(KNN_CANDIDATES, int(size * KNN_OVERSAMPLING))
+        nearest = {"k": size, "num_candidates": looked_at, "filter": filters}
+        return await self._candidates({"knn": {**question.knn, **nearest}}, size)
 
-    async def _candidates(self, request: Mapping[str, Any]) -> list[Candidate]:
+    async def _candidates(self, request: Mapping[str, Any], size: int) -> list[Candidate]:
         response = await self._index.search(
             {
                 **request,
-                "size": CANDIDATES,
+                "size": size,
                 "source": False,  # whole texts and vectors would be read for nothing
                 "docvalue_fields": list(FIELDS),
                 "track_total_hits": False,
@@ -190,44 +205,47 @@ class Retrieval:
         )
         return [Candidate.read(hit) for hit in response["hits"]["hits"]]
 
-    async def _shown(self, page: Sequence[Ranked], question: "_Question", access: Access) -> list[Hit]:
+    async def _shown(
+        self,
+        page: Sequence[Ranked],
+        question: "_Question",
+        access: Access,
+        lists: Sequence[Sequence[Candidate]],
+    ) -> list[Hit]:
         """The messages of a page, read, with the places where they matched."""
         ids = [document for ranked in page for document in list(ranked.documents)[:MATCHES_PER_HIT]]
-        if not ids:
-            return []
-        allowed = {"bool": {"filter": [{"ids": {"values": ids}}, *access.clauses()]}}
-        by_words, by_meaning = await asyncio.gather(
-            self._index.search(
-                {
-                    "query": {"bool": {"filter": [allowed], "should": [_place(question.stems)]}},
-                    "size": len(ids),
-                    "source_includes": list(_SHOWN),
-                }
-            ),
-            self._index.search(
-                {
-                    "knn": {
-                        **question.knn,
-                        "k": len(ids),
-                        "num_candidates": max(len(ids), 50),
-                        "filter": allowed,
-                        "inner_hits": {"size": 1, "_source": _PLACE},
-                    },
-                    "size": len(ids),
-                    "source": False,
-                }
-            )
-            if question.vector is not None
-            else _no_hits(),
+        by_words, by_meaning = (
+            [each for each in ids if each in known]
+            for known in ({candidate.document_id for candidate in found} for found in lists)
         )
-        documents = {hit["_id"]: hit for hit in by_words["hits"]["hits"]}
-        nearest = {hit["_id"]: _chunk(hit) for hit in by_meaning["hits"]["hits"]}
+        read = await asyncio.gather(
+            self._read(by_words, access, lambda allowed: _by_places(question.stems, allowed)),
+            self._read(
+                by_meaning, access, lambda allowed: _by_nearest(question.knn, allowed, len(by_meaning))
+            ),
+        )
+        both = [{hit["_id"]: hit for hit in hits} for hits in read]
+        documents = {
+            document: _Document(hit["_source"], [_chunk(each[document]) for each in both if document in each])
+            for hits in both
+            for document, hit in hits.items()
+        }
         return [
-            _hit(ranked, documents, nearest, question.stems)
+            _hit(ranked, documents, question.stems)
             for ranked in page
             # A document that was deleted a moment ago is no longer there to be read.
             if any(document in documents for document in list(ranked.documents)[:MATCHES_PER_HIT])
         ]
+
+    async def _read(
+        self, ids: Sequence[str], access: Access, request: Callable[[Clause], Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        allowed = {"bool": {"filter": [{"ids": {"values": list(ids)}}, *access.clauses()]}}
+        body = {**request(allowed), "size": len(ids), "source_includes": list(_SHOWN)}
+        hits: list[dict[str, Any]] = (await self._index.search(body))["hits"]["hits"]
+        return hits
 
     async def _newest(
         self, filters: Clause, limit: int, position: Sequence[Any], query: Query, mode: Mode
@@ -262,27 +280,42 @@ class _Question:
         return {"field": "chunks.vector", "query_vector": self.vector}
 
 
-async def _nothing() -> list[Candidate]:
-    return []
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A document of the page: what is shown of it, and its pieces, the one with most of the words first and
+    then the one nearest in meaning."""
+
+    source: Mapping[str, Any]
+    chunks: Sequence[Mapping[str, Any]]
 
 
-async def _no_hits() -> dict[str, Any]:
-    return {"hits": {"hits": []}}
+async def _nothing() -> tuple[list[Candidate], bool]:
+    return [], True
 
 
-def _place(stems: Sequence[str]) -> Clause:
-    """The chunk with most of the words. Chunks are not stemmed: their words begin like the stems."""
+def _by_places(stems: Sequence[str], allowed: Clause) -> dict[str, Any]:
+    """Documents with the chunk that has most of the words. Chunks are not stemmed: their words begin like
+    the stems."""
     beginnings = [
         {"constant_score": {"filter": {"prefix": {"chunks.text": _beginning(stem)}}}} for stem in stems[:32]
     ]
     first = {"constant_score": {"filter": {"term": {"chunks.ordinal": 0}}, "boost": 0.01}}
-    return {
+    place = {
         "nested": {
             "path": "chunks",
             "score_mode": "max",
             "query": {"bool": {"should": [*beginnings, first]}},
             "inner_hits": {"size": 1, "_source": _PLACE},
         }
+    }
+    return {"query": {"bool": {"filter": [allowed], "should": [place]}}}
+
+
+def _by_nearest(knn: Mapping[str, Any], allowed: Clause, size: int) -> dict[str, Any]:
+    """Documents with the chunk that is nearest in meaning."""
+    inner = {"size": 1, "_source": _PLACE}
+    return {
+        "knn": {**knn, "k": size, "num_candidates": max(size, 50), "filter": allowed, "inner_hits": inner}
     }
 
 
@@ -298,28 +331,28 @@ def _chunk(hit: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _hit(
     ranked: Ranked,
-    documents: Mapping[str, Mapping[str, Any]],
-    nearest: Mapping[str, Mapping[str, Any]],
+    documents: Mapping[str, "_Document"],
     stems: Sequence[str],
 ) -> Hit:
     shown = [document for document in list(ranked.documents)[:MATCHES_PER_HIT] if document in documents]
-    hit = _described(documents[shown[0]]["_source"], ranked.score)
+    hit = _described(documents[shown[0]].source, ranked.score)
     parts: set[str] = set()
     for document in shown:
-        source = documents[document]["_source"]
+        source = documents[document].source
         if source["part_path"] in parts:
             continue  # the same part of a copy
         parts.add(source["part_path"])
-        chunk = _chunk(documents[document])
-        if document in nearest and not set(stems) & set(query_stems(chunk.get("text", ""))):
-            chunk = nearest[document]
+        for chunk in documents[document].chunks:
+            text = snippet(chunk.get("text", ""), stems)
+            if MARK_START in text:
+                break
         hit.matches.append(
             Match(
                 part_path=source["part_path"],
                 filename=source.get("filename"),
                 page=chunk.get("page"),
                 label=chunk.get("label"),
-                snippet=snippet(chunk.get("text", ""), stems),
+                snippet=text,
                 score=ranked.documents[document],
             )
         )
@@ -372,5 +405,5 @@ def _read_cursor(cursor: str | None, query: Query, mode: Mode) -> list[Any]:
 def _is_position(position: Sequence[Any]) -> bool:
     """A place in a ranking, or the (date, key) after which a list goes on."""
     if len(position) == 1:
-        return type(position[0]) is int and 0 <= position[0] <= 2 * CANDIDATES
+        return type(position[0]) is int and 0 <= position[0] <= 2 * MAX_CANDIDATES
     return len(position) == 2 and type(position[0]) is int and type(position[1]) is str

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
+from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, OrjsonSerializer
 
 from connectors.elasticsearch.bulk import BulkSink, Stored, Write
 from connectors.elasticsearch.mapped import mapped
@@ -170,7 +170,9 @@ class Index:
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncElasticsearch]:
     """A client of the server, closed at the end."""
-    client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False)
+    client = AsyncElasticsearch(
+        url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False, serializer=OrjsonSerializer()
+    )
     try:
         yield client
     finally:

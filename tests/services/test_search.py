@@ -189,6 +189,25 @@ async def test_pages_follow_one_another_without_gap_or_repeat(index: Index, text
         assert seen == [f"m{n}" for n in reversed(range(10, 25))]
 
 
+@pytest.mark.parametrize("mode", [Mode.KEYWORD, Mode.HYBRID])
+async def test_pages_go_deeper_than_the_first_lists(index: Index, mode: Mode) -> None:
+    deep = [each for n in range(130) for each in mail("a", f"p{n}", f"Almanac {n}", "tides " * (n % 7 + 1))]
+    records = [Record(topics.DOCUMENTS.name, 0, n, each.key, each.encode()) for n, each in enumerate(deep)]
+    await Indexer(index, HashEncoder(), Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
+    await index.refresh()
+    seen: list[str] = []
+    cursor = None
+    for _ in range(30):
+        page = await search(index, "almanac tides", mode=mode, limit=20, cursor=cursor)
+        seen += [hit.message_id for hit in page.hits]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert cursor is None
+    assert len(seen) == len(set(seen))
+    assert set(seen) >= {f"p{n}" for n in range(130)}
+
+
 async def test_cursors_of_others_are_refused(index: Index) -> None:
     page = await search(index, "report", mode=Mode.KEYWORD, limit=2)
     for text, cursor in (

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from search.ranking import ATTACHMENT_WEIGHT, Candidate, rank
+from search.ranking import ATTACHMENT_WEIGHT, SCALED, Candidate, Ranked, rank
 from search.results import MARK_END, MARK_START
 from search.snippets import SNIPPET_CHARACTERS, snippet
 
@@ -66,6 +68,25 @@ def test_of_two_alike_the_newer_is_first_where_dates_count() -> None:
     assert order(found) == ["a", "b", "c"]
     much_better = [replace(found[0], score=8), *found[1:]]
     assert order(much_better, now=NOW) == ["a", "b", "c"]
+
+
+@given(st.data())
+def test_a_ranking_of_longer_lists_begins_as_that_of_shorter_ones(data: st.DataObject) -> None:
+    """So that it may be read page by page, each page from lists as long as it needs."""
+    names = [f"d{number:03}" for number in range(90)]
+    lists = []
+    for _ in range(2):
+        order = data.draw(st.permutations(names))
+        scores = sorted(data.draw(st.lists(st.integers(1, 60), min_size=90, max_size=90)), reverse=True)
+        lists.append([candidate(name, score) for name, score in zip(order, scores, strict=True)])
+    size = data.draw(st.integers(SCALED, 89))
+    shorter = order_of(rank([found[:size] for found in lists], NOW))
+    longer = order_of(rank(lists, NOW))
+    assert longer[:size] == shorter[:size]
+
+
+def order_of(ranked: list[Ranked]) -> list[str]:
+    return [next(iter(entry.messages)) for entry in ranked]
 
 
 def test_nothing_is_found_in_nothing() -> None:
