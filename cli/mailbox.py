@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -134,7 +134,7 @@ async def register_address(
         epoch = known[0].epoch + (0 if _is_there(known[0]) else 1)
         again = {"state": MailboxState.LIVE, "state_reason": None, "epoch": epoch, **fields}
         record = known[0].model_copy(update=again)
-    await register(config, record, credentials)
+    await register(config, [(record, credentials)])
     return record
 
 
@@ -142,17 +142,15 @@ def _is_there(record: MailboxRecord) -> bool:
     return record.state is not MailboxState.PURGED and record.state_reason != REMOVED
 
 
-async def register(config: Settings, record: MailboxRecord, credentials: dict[str, Any]) -> None:
-    """Write a mailbox and its sealed credentials to the registry."""
-    sealed = vault(config).seal(record.mailbox_id, credentials)
-    # The credentials first: a mailbox that is seen can be opened.
-    await _write(
-        config,
-        [
-            Send(topics.MAILBOXES.name, credential_key(record.mailbox_id), sealed.encode()),
-            Send(topics.MAILBOXES.name, record.mailbox_id, record.encode()),
-        ],
-    )
+async def register(config: Settings, mailboxes: Iterable[tuple[MailboxRecord, dict[str, Any]]]) -> None:
+    """Write mailboxes and their sealed credentials to the registry."""
+    safe, sends = vault(config), []
+    for record, credentials in mailboxes:
+        sealed = safe.seal(record.mailbox_id, credentials)
+        # The credentials first: a mailbox that is seen can be opened.
+        sends.append(Send(topics.MAILBOXES.name, credential_key(record.mailbox_id), sealed.encode()))
+        sends.append(Send(topics.MAILBOXES.name, record.mailbox_id, record.encode()))
+    await _write(config, sends)
 
 
 async def _write(config: Settings, sends: Sequence[Send]) -> None:

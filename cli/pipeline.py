@@ -127,6 +127,7 @@ class Pipeline:
 
     async def _prepare(self) -> None:
         await apply_topics(self.kafka_bootstrap, with_partitions(self.settings.topic_partitions))
+        mailboxes = []
         for mailbox in self.gmail["mailboxes"]:
             credentials = {name: mailbox[name] for name in ("client_id", "client_secret", "refresh_token")}
             record = MailboxRecord(
@@ -135,7 +136,8 @@ class Pipeline:
                 **{"exclude_labels": (), **self.policies},
             )
             token = {"token_uri": f"{self.gmail['url']}/token", "type": "authorized_user", **credentials}
-            await register(self.settings, record, token)
+            mailboxes.append((record, token))
+        await register(self.settings, mailboxes)
 
     def start(self, *names: str) -> None:
         """Start the named processes, or all four. One that runs already is left alone.
