@@ -6,6 +6,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,21 +48,34 @@ def tool(name: str) -> Path:
 
 
 def _build(wanted: Tool, program: Path) -> None:
-    unfinished = program.with_name(f"{program.name}.d")
-    command = ["go", "install", "-trimpath", "-ldflags=-s -w", f"{wanted.package}@{wanted.version}"]
-    # The module's own sums are checked by go, against its lock in the module above us.
-    environment = {**os.environ, "GOBIN": str(unfinished), "CGO_ENABLED": "0"}
+    with tempfile.TemporaryDirectory(dir=program.parent, prefix="unfinished-") as directory:
+        built = Path(directory) / wanted.name
+        # Within a module of our own: `go install` refuses modules that exclude some version of another.
+        for command in (
+            ("mod", "init", "tools"),
+            ("get", f"{wanted.package}@{wanted.version}"),
+            ("build", "-trimpath", "-ldflags=-s -w", "-o", str(built), wanted.package),
+        ):
+            _go(wanted.name, directory, *command)
+        built.replace(program)
+
+
+def _go(name: str, directory: str, *arguments: str) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
     try:
         subprocess.run(
-            command, env=environment, timeout=_BUILD_SECONDS, check=True, capture_output=True, text=True
+            ["go", *arguments],
+            cwd=directory,
+            env=environment,
+            timeout=_BUILD_SECONDS,
+            check=True,
+            capture_output=True,
+            text=True,
         )
     except FileNotFoundError as error:
-        raise RuntimeError(f"{wanted.name} is built with Go (1.24 or newer), which is missing") from error
+        raise RuntimeError(f"{name} is built with Go (1.24 or newer), which is missing") from error
     except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"{wanted.name} was not built: {error.stderr[-500:]}") from error
-    [built] = unfinished.iterdir()
-    built.replace(program)
-    unfinished.rmdir()
+        raise RuntimeError(f"{name} was not built: {error.stderr[-500:]}") from error
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(val
         name: text for name, text in by_container["mailstream-push/push"].items() if isinstance(text, str)
     }
     with mock.patch.dict(os.environ, plain, clear=True):
-        understood = Settings(_env_file=None)  # type: ignore[call-arg]
+        understood = Settings(_env_file=None)
     for name, value in wanted["settings"].items():
         got = getattr(understood, name)
         assert got == (Path(value) if isinstance(got, Path) else value), name
