@@ -1,6 +1,6 @@
 """Write what the chart repeats of the settings: ``python scripts/chart.py``. A test holds it current.
 
-- ``helm/values.yaml``: the block of settings, with the defaults that suit a container
+- ``helm/values.yaml``: the blocks of settings, with the defaults that suit a container, secrets and files
 - ``helm/values.schema.json``: what settings, secrets and files there are
 - ``helm/README.md``: every value
 """
@@ -25,7 +25,7 @@ BEGIN, END = "# <settings>\n", "# </settings>\n"
 # Where a container differs from a machine. The servers' addresses are those of helm/examples.
 DEFAULTS: dict[str, object] = {
     "kafka_bootstrap": "mailstream-kafka-bootstrap:9092",
-    "elasticsearch_url": "http://mailstream-es-http:9200",
+    "elasticsearch_url": "https://mailstream-es-http:9200",
     "push_host": "0.0.0.0",  # noqa: S104 - NetworkPolicies say who may come
     "serve_host": "0.0.0.0",  # noqa: S104
     "ephemeral_directory": "/run/mailstream/ephemeral",
@@ -41,6 +41,8 @@ NARROWER: dict[str, dict[str, object]] = {
     "state_directory": {"pattern": "^/.+"},
 }
 DIRECTORIES = {"ephemeral_directory", "state_directory"}
+# The one secret that nobody can do without.
+SECRETS = {"credentials_key": "mailstream"}
 
 
 def secrets() -> list[str]:
@@ -64,14 +66,29 @@ def plain() -> list[str]:
 
 
 def values_with_settings(text: str) -> str:
-    """``values.yaml`` with the block of settings written anew."""
+    """``values.yaml`` with the blocks of settings, secrets and files written anew."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
+    fields = Settings.model_fields
     lines = ["# Every setting, by its environment variable's name in lower case.", "settings:"]
     for name in plain():
-        field = Settings.model_fields[name]
-        default = DEFAULTS.get(name, field.default)
-        lines += [f"  # {field.description}.", f"  {name}: {json.dumps(default)}"]
+        default = DEFAULTS.get(name, fields[name].default)
+        lines += [f"  # {fields[name].description}.", f"  {name}: {json.dumps(default)}"]
+    lines += [
+        "",
+        "# Where secret settings stand: a Secret's name and the key in it; no name: not set.",
+        "secrets:",
+    ]
+    for name in secrets():
+        secret = json.dumps(SECRETS.get(name, ""))
+        lines += [f"  # {fields[name].description}.", f"  {name}: {{secret: {secret}, key: {name}}}"]
+    lines += [
+        "",
+        "# Settings that are files: a key of a Secret, or (configMap: NAME) of a ConfigMap; mounted read-only.",
+        "files:",
+    ]
+    for name in files():
+        lines += [f"  # {fields[name].description}.", f'  {name}: {{secret: "", key: {name}}}']
     return f"{head}{BEGIN}" + "\n".join(lines) + f"\n{END}{tail}"
 
 

@@ -44,6 +44,9 @@ credentials_key_file: [source, extract, slow, index]
 http_scanner_token: [extract, slow]
 clamd_config: [extract, slow]
 google_credentials_file: [push]
+elasticsearch_api_key: [source, extract, slow, index, serve, mapping]
+elasticsearch_api_key_file: [source, extract, slow, index, serve, mapping]
+elasticsearch_ca_file: [source, extract, slow, index, serve, mapping]
 {{- end }}
 
 {{- define "mailstream.name" -}}
