@@ -84,7 +84,7 @@ def values_with_settings(text: str) -> str:
         lines += [f"  # {fields[name].description}.", f"  {name}: {{secret: {secret}, key: {name}}}"]
     lines += [
         "",
-        "# Settings that are files: a key of a Secret, or (configMap: NAME) of a ConfigMap; mounted read-only.",
+        "# Settings that are files: a key of a Secret, or (configMap: NAME) of a ConfigMap; mounted.",
         "files:",
     ]
     for name in files():
