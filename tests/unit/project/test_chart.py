@@ -175,7 +175,7 @@ def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(val
     for name, value in wanted["settings"].items():
         field = Settings.model_fields[name]
         # Each by itself: all of them at once need not go together.
-        kind: Any = Annotated[(field.annotation, *field.metadata, "")]  # type: ignore[valid-type]
+        kind: Any = Annotated[(field.annotation, *field.metadata, "")]
         understood = TypeAdapter(kind).validate_python(pushed[name.upper()])
         assert understood == (Path(value) if isinstance(understood, Path) else value), name
 
