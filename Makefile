@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-full check lock
+.PHONY: help setup demo tools test test-full check lock chart
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -18,10 +18,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh
 demo: setup ## The whole path on this machine, then three searches (DEMO_ARGS="" keeps it running)
 	$(BIN)/mailstream demo $(if $(filter undefined,$(origin DEMO_ARGS)),--once,$(DEMO_ARGS))
 
-test: setup ## Unit, contract, and one short seed of each service and kill test (real servers)
+tools: setup ## Build helm, kubeconform and docker-compose, which tests call, into the user's cache
+	$(BIN)/python -m tests.tools
+
+test: tools ## Unit, contract, and one short seed of each service and kill test (real servers)
 	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
-test-full: setup ## Every "must show" at full size, with the time of each part
+test-full: tools ## Every "must show" at full size, with the time of each part
 	$(BIN)/python scripts/test_full.py
 
 check: setup ## Lint, types, import contracts
@@ -32,3 +35,6 @@ check: setup ## Lint, types, import contracts
 
 lock: ## Pin every dependency with its hashes, without host names
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
+
+chart: setup ## Write what the Helm chart repeats of the settings
+	$(BIN)/python scripts/chart.py

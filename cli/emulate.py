@@ -10,7 +10,7 @@ import click
 from devstack.gmail.faults import Fault, FaultError, read_faults
 from devstack.gmail.mailfiles import MailFileError, RawMail, read_mail
 from devstack.gmail.quota import QUOTAS
-from devstack.gmail.server import EmulatorError, GmailEmulator
+from devstack.gmail.server import HOST, EmulatorError, GmailEmulator
 
 DEFAULT_DOMAIN = "example.com"
 
@@ -50,6 +50,12 @@ def emulate() -> None:
     "--faults", "faults_file", type=click.Path(path_type=Path), help="JSON list of faults to commit."
 )
 @click.option(
+    "--host",
+    default=HOST,
+    show_default=True,
+    help="Where to listen, as others call it.",
+)
+@click.option(
     "--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0 takes a free port."
 )
 @click.option(
@@ -64,6 +70,7 @@ def gmail(
     addresses: tuple[str, ...],
     quota: str,
     faults_file: Path | None,
+    host: str,
     port: int,
     drop: Path | None,
     as_json: bool,
@@ -80,7 +87,7 @@ def gmail(
     try:
         faults = read_faults(faults_file) if faults_file else []
         mail = _mail(paths, addresses)
-        asyncio.run(_serve(mail, quota, faults, port, drop, as_json=as_json))
+        asyncio.run(_serve(mail, quota, faults, (host, port), drop, as_json=as_json))
     except (MailFileError, FaultError, EmulatorError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -104,7 +111,7 @@ async def _serve(
     mail: dict[str, list[RawMail]],
     quota: str,
     faults: list[Fault],
-    port: int,
+    address: tuple[str, int],
     drop: Path | None,
     *,
     as_json: bool,
@@ -113,7 +120,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    emulator = GmailEmulator(mail, quota=quota, faults=faults, port=port, drop_directory=drop)
+    host, port = address
+    emulator = GmailEmulator(mail, quota=quota, faults=faults, host=host, port=port, drop_directory=drop)
     async with emulator:
         described = emulator.describe()
         if as_json:

@@ -5,12 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import click
 
-from cli.running import gmail_mailboxes, gmail_quota, once_per_content, run_until_signal, start_observing
+from cli.probes import Probes
+from cli.running import (
+    gmail_mailboxes,
+    gmail_quota,
+    once_per_content,
+    run_until_signal,
+    start_observing,
+    watched,
+)
 from cli.settings import Settings, settings
 
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
@@ -28,7 +37,8 @@ def source() -> None:
     from connectors.source import SourceConfig, SourceConnector
 
     config = settings()
-    start_observing(config)
+    probes = Probes(judged=True)
+    start_observing(config, watched(config, probes))
     mailboxes = gmail_mailboxes(config, config.gmail_source_share)
     sync = SyncConfig(
         poll_seconds=config.source_poll_seconds,
@@ -48,6 +58,7 @@ def source() -> None:
             ),
             mailboxes.open,
             mailboxes.quota.set_part,
+            probes.moved,
         ).run()
     )
 
@@ -128,11 +139,14 @@ def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _run_faust(name: str) -> None:
+    from cli.status import STAGES
     from streams.apps import run_worker
 
     config = settings()
-    start_observing(config)
-    run_worker(name, worker_config(config, name), config.log_level)
+    group, _ = STAGES[name]
+    probes = Probes(group)
+    start_observing(config, watched(config, probes))
+    run_worker(name, replace(worker_config(config, name), on_assigned=probes.assigned), config.log_level)
 
 
 def worker_config(config: Settings, name: str) -> Any:

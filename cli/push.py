@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import click
 from aiohttp import web
 
-from cli.running import run_until_signal, start_observing
+from cli.probes import Probes
+from cli.running import run_until_signal, start_observing, watched
 from cli.settings import Settings, settings
 from connectors.errors import (
     ConfigurationError,
@@ -47,7 +48,7 @@ def push() -> None:
         )
     if config.pubsub_subscription is not None and config.google_credentials_file is None:
         raise ConfigurationError("set GOOGLE_CREDENTIALS_FILE to the key file of an account that may pull")
-    start_observing(config)
+    start_observing(config, watched(config, Probes(), elasticsearch=False))
     run_until_signal(_pull(config) if config.pubsub_subscription is not None else _serve(config))
 
 

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from prometheus_client import start_http_server
-
+from cli.probes import Probes, serve_probes
 from cli.settings import Settings
 from connectors.errors import ConfigurationError
 from connectors.gmail.mailboxes import GmailMailboxes
@@ -19,8 +18,8 @@ from connectors.gmail.quota import ProjectQuota, Quota, quota
 from connectors.vault import Vault
 
 
-def start_observing(settings: Settings) -> None:
-    """Logs to standard error, metrics to their port."""
+def start_observing(settings: Settings, probes: Probes | None = None) -> None:
+    """Logs to standard error, metrics and probes to their port; without ``probes``, alive is ready."""
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -28,7 +27,14 @@ def start_observing(settings: Settings) -> None:
     for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port)
+        serve_probes(settings.metrics_port, probes or Probes())
+
+
+def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:
+    """These probes, which from now on look at the servers of ours. Nobody looks where nobody asks."""
+    if settings.metrics_port:
+        probes.watch(settings.kafka_bootstrap, settings.elasticsearch_url if elasticsearch else None)
+    return probes
 
 
 def _keys(settings: Settings) -> list[str]:

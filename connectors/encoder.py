@@ -84,12 +84,20 @@ class HashEncoder:
         return vectors
 
 
+_ENCODERS: dict[str, type[SentenceEncoder | MultilingualEncoder | HashEncoder]] = {
+    "minilm": SentenceEncoder,
+    "multilingual": MultilingualEncoder,
+    "hash": HashEncoder,
+}
+
+
 def open_encoder(name: str) -> Encoder:
     """The encoder called ``name``: "minilm", "multilingual" or "hash". Raises ValueError for another."""
-    if name == "minilm":
-        return SentenceEncoder()
-    if name == "multilingual":
-        return MultilingualEncoder()
-    if name == "hash":
-        return HashEncoder()
-    raise ValueError(f"no encoder is called {name!r}")
+    if name not in _ENCODERS:
+        raise ValueError(f"no encoder is called {name!r}")
+    return _ENCODERS[name]()
+
+
+def model_name(name: str) -> str:
+    """What the encoder called ``name`` calls its model, without loading it."""
+    return _ENCODERS[name].name

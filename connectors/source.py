@@ -89,7 +89,8 @@ class SourceConnector:
     """Runs a ``MailboxSync`` for every live mailbox whose partition this process was assigned.
 
     ``open_source`` builds the MailSource of a mailbox from its registry record and credential record;
-    ``on_part`` hears which part (0-1] of all mailboxes this process owns from now on.
+    ``on_part`` hears which part (0-1] of all mailboxes this process owns from now on; ``on_round`` hears that
+    its loop goes on.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class SourceConnector:
         config: SourceConfig,
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
         on_part: Callable[[float], None] = lambda _part: None,
+        on_round: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._open_source = open_source
         self._on_part = on_part
+        self._on_round = on_round
         self._default = "gmail_api" if config.use_gmail_api else "imap"
         self._partitions = 1
         self._ownership = _Ownership(self._stop_all, self._gained)
@@ -131,6 +134,7 @@ class SourceConnector:
                     await self._take_requests(requests, registry)
                     await registry.catch_up()
                     await self._balance(registry, cursors, producer, downstream)
+                    self._on_round()
             finally:
                 await self._stop_all()
 

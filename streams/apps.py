@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +58,17 @@ class WorkerConfig:
     max_chunks: int
     forget_milliseconds: int  # how long a deleted message is remembered
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
+    on_assigned: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None  # hears topics and partitions
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
-        return create_app(group, self.kafka_bootstrap, self.state_directory / group)
+        app = create_app(group, self.kafka_bootstrap, self.state_directory / group)
+
+        async def assigned(*arguments: Any, **_: Any) -> None:
+            self.on_assigned((tp.topic, tp.partition) for tp in arguments[-1])
+
+        app.on_partitions_assigned.connect(assigned)
+        return app
 
 
 def extract_app(config: WorkerConfig) -> faust.App:

@@ -68,12 +68,17 @@ class Index:
             )
         return Index(self._client, name, self._sink)
 
+    async def exists(self) -> bool:
+        """Whether there is an index to write to. Raises UnavailableError when the server does not answer."""
+        with mapped():
+            return bool(await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS))
+
     async def ensure(self, analyzer: str = "english", encoder: str | None = None) -> None:
         """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
         and ``standard`` where not, for vectors of ``encoder``. Safe to call from several workers."""
         with mapped():
             self._sink.packed_vectors = await takes_packed_vectors(self._client)
-            if await self._client.indices.exists_alias(name=mapping.WRITE_ALIAS):
+            if await self.exists():
                 await self._extend_mapping()
                 return
             analyzer = await available_analyzer(self._client, analyzer)

@@ -37,8 +37,9 @@ class GmailEmulator:
 
     Used as an async context manager in the running loop, or with ``start`` and ``stop`` in its own thread.
     ``mail`` maps each address to its mail (it is read here and now); ``quota`` is "new", "legacy" or "off";
-    ``org_units`` maps addresses to Directory paths, ``groups`` groups to their members' addresses; ``port`` 0
-    takes a free one. A mail file that is dropped into ``drop_directory`` arrives within a second.
+    ``org_units`` maps addresses to Directory paths, ``groups`` groups to their members' addresses. ``host``
+    is where it listens and what it calls itself; ``port`` 0 takes a free one. A mail file that is dropped
+    into ``drop_directory`` arrives within a second.
     ``mailboxes`` may be changed from any thread.
     """
 
@@ -48,6 +49,7 @@ class GmailEmulator:
         *,
         quota: str = "off",
         faults: Iterable[Fault] = (),
+        host: str = HOST,
         port: int = 0,
         clock: Clock | None = None,
         drop_directory: Path | None = None,
@@ -77,6 +79,7 @@ class GmailEmulator:
         )
         self.api = GmailApi(MessageReader(attachment_id_gets), lambda: self.faults, self.pubsub, self.clock)
         self._drop = DropFolder(drop_directory, self.mailboxes, self.clock) if drop_directory else None
+        self._host = host
         self._port = port
         self._url = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,13 +99,13 @@ class GmailEmulator:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, HOST, self._port).start()
+            await web.TCPSite(runner, self._host, self._port).start()
         except OSError as error:
             await runner.cleanup()
             reason = "is in use: choose another" if error.errno == errno.EADDRINUSE else f"fails: {error}"
             raise EmulatorError(f"port {self._port} {reason}") from error
         self._runner = runner
-        self._url = f"http://{HOST}:{runner.addresses[0][1]}"
+        self._url = f"http://{self._host}:{runner.addresses[0][1]}"
         if self._drop is not None:
             self._watching = asyncio.create_task(self._drop.watch())
         return self

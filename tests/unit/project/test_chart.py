@@ -1,0 +1,395 @@
+"""The chart: what it renders is valid for Kubernetes, refuses nonsense, and knows every setting both ways."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Annotated, Any
+from unittest import mock
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from cli.settings import Settings
+from schemas import topics
+from tests.tools import tool
+
+pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
+
+ROOT = Path(__file__).parents[3]
+HELM = ROOT / "helm"
+EXAMPLES = HELM / "examples"
+CRDS = Path(__file__).with_name("crds")
+KUBERNETES = "1.37.0"
+MINIMAL, EVERYTHING = EXAMPLES / "values-minimal.yaml", EXAMPLES / "values-everything.yaml"
+# What the chart sets beside settings.
+NOT_SETTINGS = {"HOME"}
+
+Manifest = dict[str, Any]
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(tool("helm")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def render(*arguments: str | Path) -> str:
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def manifests(*arguments: str | Path) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(render(*arguments)) if document]
+
+
+def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
+    return {document["metadata"]["name"]: document for document in found if document["kind"] == kind}
+
+
+def pods(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for document in found:
+        if document["kind"] in ("Deployment", "Job"):
+            yield document["metadata"]["name"], document["spec"]["template"]["spec"]
+
+
+def containers(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for name, pod in pods(found):
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            yield f"{name}/{container['name']}", container
+
+
+@pytest.fixture(scope="module")
+def values_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Writes values to a file of their own."""
+    directory = tmp_path_factory.mktemp("values")
+
+    def write(values: Mapping[str, object]) -> Path:
+        path = directory / f"{len(list(directory.iterdir()))}.yaml"
+        path.write_text(yaml.safe_dump(dict(values)))
+        return path
+
+    yield write
+
+
+@pytest.fixture(scope="module")
+def kubernetes_schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kubernetes' own schemas out of a package: what they refer to as addresses is made files again."""
+    spec = find_spec("kubernetes_validate")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    packaged = Path(spec.submodule_search_locations[0]) / "kubernetes-json-schema"
+    directory = tmp_path_factory.mktemp("schemas")
+    for path in (packaged / f"v{KUBERNETES}-local-strict").glob("*.json"):
+        text = path.read_text().replace('"/api/_definitions', '"_definitions')
+        (directory / path.name).write_text(text.replace('"$id": "https:', '"was at": "https:'))
+    return directory
+
+
+def conform(schemas: Path, text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(str(tool("kubeconform")), "-strict", "-n", "1", "-summary", "-output", "json"),
+            *("-schema-location", f"{schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"),
+            *("-schema-location", f"{CRDS}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json"),
+            "-",
+        ],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def generator() -> Any:
+    spec = spec_from_file_location("chart", ROOT / "scripts" / "chart.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with mock.patch.object(sys, "path", [*sys.path]):
+        spec.loader.exec_module(module)
+    return module
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_generated_is_current() -> None:
+    for path, text in generator().generated().items():
+        assert path.read_text() == text, f"{path} is old: python scripts/chart.py"
+
+
+def test_values_know_every_setting_once_and_nothing_else() -> None:
+    values = yaml.safe_load((HELM / "values.yaml").read_text())
+    known = [*values["settings"], *values["secrets"], *values["files"]]
+    assert sorted(known) == sorted(Settings.model_fields)
+    definitions = json.loads((HELM / "values.schema.json").read_text())["$defs"]
+    for part in ("settings", "secrets", "files"):
+        assert set(definitions[part]["properties"]) == set(values[part])
+
+
+def test_no_secret_is_a_plain_value() -> None:
+    secret = {name for name in Settings.model_fields if name.endswith(("_key", "_token", "_password"))}
+    assert secret
+    assert secret <= set(yaml.safe_load((HELM / "values.yaml").read_text())["secrets"])
+
+
+def every_setting() -> dict[str, Any]:
+    """Values that say every setting: the defaults, and something where there is none."""
+    values = yaml.safe_load((HELM / "values.yaml").read_text())
+    properties = json.loads((HELM / "values.schema.json").read_text())["$defs"]["settings"]["properties"]
+    for name, value in values["settings"].items():
+        if value in (None, ""):
+            kinds = properties[name].get("anyOf", [properties[name]])
+            values["settings"][name] = (
+                kinds[0].get("minimum") or kinds[0].get("enum", ["https://x.example.com"])[0]
+            )
+    for name in values["secrets"]:
+        values["secrets"][name] = {"secret": "existing", "key": name}
+    for name in values["files"]:
+        values["files"][name] = {"secret": "existing", "key": name}
+    values["components"]["push"]["enabled"] = True
+    return dict(values)
+
+
+def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+        for name, container in containers(found)
+        if "env" in container
+    }
+
+
+def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(values_file: Any) -> None:
+    wanted = every_setting()
+    found = manifests("--values", values_file(wanted))
+    by_container = environments(found)
+    reached = set().union(*by_container.values()) - NOT_SETTINGS
+    assert reached == {name.upper() for name in Settings.model_fields}
+    pushed = by_container["mailstream-push/push"]
+    for name, value in wanted["settings"].items():
+        field = Settings.model_fields[name]
+        # Each by itself: all of them at once need not go together.
+        kind: Any = Annotated[(field.annotation, *field.metadata, "")]
+        understood = TypeAdapter(kind).validate_python(pushed[name.upper()])
+        assert understood == (Path(value) if isinstance(understood, Path) else value), name
+
+
+def test_a_component_has_settings_of_its_own() -> None:
+    by_container = environments(manifests("--set", "components.extract.settings.parser_processes=7"))
+    assert by_container["mailstream-extract/extract"]["PARSER_PROCESSES"] == "7"
+    assert by_container["mailstream-slow/slow"]["PARSER_PROCESSES"] == "2"
+
+
+def test_secrets_go_by_reference_and_to_those_that_need_them(values_file: Any) -> None:
+    found = manifests("--values", values_file(every_setting()))
+    assert not of_kind(found, "Secret")
+    by_container = environments(found)
+    holders = {name.partition("/")[2] for name, known in by_container.items() if "CREDENTIALS_KEY" in known}
+    assert holders == {"source", "extract", "slow", "index"}
+    reference = {"secretKeyRef": {"name": "existing", "key": "credentials_key"}}
+    assert by_container["mailstream-source/source"]["CREDENTIALS_KEY"] == reference
+    assert {name for name, known in by_container.items() if "GOOGLE_CREDENTIALS_FILE" in known} == {
+        "mailstream-push/push"
+    }
+    mounts = dict(containers(found))["mailstream-push/push"]["volumeMounts"]
+    folders = [mount["mountPath"] for mount in mounts if mount.get("readOnly")]
+    path = Path(by_container["mailstream-push/push"]["GOOGLE_CREDENTIALS_FILE"])
+    assert str(path.parent) in folders
+
+
+def test_groups_and_topics_are_those_of_the_program() -> None:
+    found = of_kind(manifests("--set", "autoscaling.kind=keda"), "ScaledObject")
+    asked = {
+        name: {(trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"]) for trigger in scaled}
+        for name, scaled in ((name, document["spec"]["triggers"]) for name, document in found.items())
+    }
+    assert asked == {
+        "mailstream-extract": {
+            (topics.EXTRACT_GROUP, topics.CHANGES.name),
+            (topics.EXTRACT_GROUP, topics.BACKFILL.name),
+        },
+        "mailstream-slow": {(topics.SLOW_GROUP, topics.DEFERRED.name)},
+        "mailstream-index": {(topics.INDEX_GROUP, topics.DOCUMENTS.name)},
+    }
+
+
+# --- Kubernetes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [None, MINIMAL, EVERYTHING], ids=["default", "minimal", "everything"])
+def test_lint(values: Path | None) -> None:
+    chosen = ("--values", values) if values else ()
+    done = helm("lint", "--strict", "--kube-version", KUBERNETES, HELM, *chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--values", MINIMAL), ("--values", EVERYTHING), ("--set", "autoscaling.kind=hpa")],
+    ids=["default", "minimal", "everything", "hpa"],
+)
+def test_kubernetes_takes_what_is_rendered(kubernetes_schemas: Path, arguments: tuple[Any, ...]) -> None:
+    text = render(*arguments)
+    done = conform(kubernetes_schemas, text)
+    summary = json.loads(done.stdout)["summary"]
+    assert done.returncode == 0, done.stdout
+    assert summary["valid"] == sum(bool(document) for document in yaml.safe_load_all(text)) > 15
+
+
+def test_the_examples_are_valid(kubernetes_schemas: Path) -> None:
+    text = "\n---\n".join((EXAMPLES / name).read_text() for name in ("strimzi.yaml", "eck.yaml"))
+    done = conform(kubernetes_schemas, text)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["summary"]["valid"] == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", ("spec", "template", "spec", "containers", 0, "readOnlyRootFilesystem"), True),
+        ("Deployment", ("spec", "replicas"), "two"),
+        ("NetworkPolicy", ("spec", "egres"), []),
+        ("ScaledObject", ("spec", "maxReplicas"), 3),
+        ("ExternalSecret", ("spec", "target", "creationPolicy"), "Sometimes"),
+        ("PodMonitor", ("spec", "endpoints"), []),
+        ("PrometheusRule", ("spec", "groups"), []),
+    ],
+)
+def test_kubernetes_refuses_what_is_wrong(
+    kubernetes_schemas: Path, kind: str, path: tuple[str | int, ...], value: object
+) -> None:
+    right = next(iter(of_kind(manifests("--values", EVERYTHING), kind).values()))
+    wrong: Any = copy.deepcopy(right)
+    *parents, last = path
+    place = wrong
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    assert conform(kubernetes_schemas, yaml.safe_dump(right)).returncode == 0
+    assert conform(kubernetes_schemas, yaml.safe_dump(wrong)).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("settings.topic_partition=3", "topic_partition"),
+        ("settings.topic_partitions=0", "topic_partitions"),
+        ("settings.scanner=maybe", "scanner"),
+        ("settings.metrics_port=0", "metrics_port"),
+        ("settings.kafka_bootstrap=null", "kafka_bootstrap"),
+        ("settings.credentials_key=abc", "credentials_key"),
+        ("secrets.credentials_key=abc", "credentials_key"),
+        ("components.extract.settings.parser_processes=0", "parser_processes"),
+        ("components.extrakt.enabled=true", "extrakt"),
+        ("components.index.resources.limits.memory=much", "memory"),
+        ("autoscaling.kind=some", "kind"),
+        ("image.digest=latest", "digest"),
+        ("userId=0", "userId"),
+        ("components.extract.replicas=7", "only 6 can share the work: settings.topic_partitions"),
+        ("components.source.replicas=7", "only 6 can share the work: settings.topic_partitions"),
+    ],
+)
+def test_wrong_values_are_refused(value: str, complaint: str) -> None:
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", value)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda"])
+def test_scaling_stays_within_the_partitions(kind: str) -> None:
+    done = helm(
+        *("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", f"autoscaling.kind={kind}"),
+        *("--set", "settings.topic_partitions=4"),
+    )
+    assert done.returncode != 0
+    assert "6 replicas, but only 4 can share the work" in done.stderr
+    found = manifests("--set", f"autoscaling.kind={kind}")
+    assert "replicas" not in of_kind(found, "Deployment")["mailstream-index"]["spec"]
+    assert of_kind(found, "Deployment")["mailstream-source"]["spec"]["replicas"] == 2
+
+
+# --- what must hold of every pod ---------------------------------------------------------------------------
+
+
+def test_every_container_is_confined() -> None:
+    found = manifests("--values", EVERYTHING)
+    for name, pod in pods(found):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"], name
+        assert security["runAsUser"] == 10001, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+        assert not any("hostPath" in volume for volume in pod["volumes"]), name
+    for name, container in containers(found):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+        assert container["resources"]["limits"].keys() == {"memory"}, name
+
+
+def test_attachments_are_written_to_memory_only_and_swept() -> None:
+    found = manifests("--values", EVERYTHING)
+    for name, pod in pods(found):
+        writers = [c for c in pod["containers"] if any(m["name"] == "ephemeral" for m in c["volumeMounts"])]
+        kind = name.removeprefix("mail-")
+        assert bool(writers) == (kind in {"extract", "slow", "clamd"}), name
+        if not writers:
+            continue
+        [volume] = [volume for volume in pod["volumes"] if volume["name"] == "ephemeral"]
+        assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+        assert "reap" in [container["name"] for container in writers]
+        for container in writers:
+            [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "ephemeral"]
+            values = {entry["name"]: entry.get("value") for entry in container.get("env", ())}
+            directory = Path(values.get("EPHEMERAL_DIRECTORY") or mount["mountPath"])
+            assert directory.is_relative_to(mount["mountPath"])
+            # The kubelet makes the mount's own directory, and it is root's: a worker refuses that.
+            if container["name"] in {"extract", "slow"}:
+                assert directory != Path(mount["mountPath"])
+
+
+def test_extract_reaches_kafka_elasticsearch_gmail_clamd_names_and_nothing_else() -> None:
+    policy = of_kind(manifests("--values", EVERYTHING), "NetworkPolicy")["mail-extract"]["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    ports = [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
+    assert ports == [[53, 53], [9092], [9200], [443], [3310]]
+    assert all(rule["to"] for rule in policy["egress"])
+    google = policy["egress"][3]["to"][0]["ipBlock"]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"} <= set(google["except"])
+
+
+def test_every_pod_has_a_network_policy_and_every_process_a_budget_and_probes() -> None:
+    found = manifests("--values", EVERYTHING)
+    policies, budgets = of_kind(found, "NetworkPolicy"), of_kind(found, "PodDisruptionBudget")
+    assert policies.keys() == {name for name, _ in pods(found)}
+    processes = {name for name in of_kind(found, "Deployment") if name != "mail-clamd"}
+    assert budgets.keys() == processes
+    by_name = dict(containers(found))
+    for name in processes:
+        container = by_name[f"{name}/{name.removeprefix('mail-')}"]
+        ports = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports
+
+
+def test_clamd_is_set_up_as_the_workers_demand(tmp_path: Path) -> None:
+    from connectors.clamav_check import check_configuration
+
+    found = manifests("--values", EVERYTHING)
+    file = tmp_path / "clamd.conf"
+    file.write_text(of_kind(found, "ConfigMap")["mail-clamd"]["data"]["clamd.conf"])
+    settings = environments(found)["mail-extract/extract"]
+    largest = Settings.model_fields["attachment_max_bytes"].default
+    check_configuration(file, largest, Path(settings["EPHEMERAL_DIRECTORY"]))
+    assert settings["CLAMD_ADDRESS"] == "mail-clamd:3310"
+    assert settings["CLAMD_CONFIG"] == "/run/settings/clamd_config/clamd.conf"

