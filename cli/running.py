@@ -31,6 +31,17 @@ def start_observing(settings: Settings) -> None:
         start_http_server(settings.metrics_port)
 
 
+async def check_servers(settings: Settings) -> None:
+    """Raise ConfigurationError where Kafka or Elasticsearch will not let us in, so that it is said at start.
+
+    One that does not answer now is waited for where it is used.
+    """
+    refusal = await settings.kafka.refusal()
+    if refusal is not None:
+        raise refusal
+    await settings.elasticsearch.check()
+
+
 def _keys(settings: Settings) -> list[str]:
     """The credentials' keys; the first seals."""
     keys = [settings.credentials_key.get_secret_value()]
@@ -65,7 +76,7 @@ async def once_per_content(settings: Settings) -> AsyncIterator[Any]:
         yield None
         return
     lifetime_seconds = settings.content_cache_hours * 3600
-    async with ContentCache.open(settings.elasticsearch_url, lifetime_seconds) as cache:
+    async with ContentCache.open(settings.elasticsearch, lifetime_seconds) as cache:
         yield Once(cache, hmac.new(base64.b64decode(keys[0]), b"content cache", hashlib.sha256).digest())
 
 
