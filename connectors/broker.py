@@ -63,13 +63,19 @@ class Broker:
             }
         return found
 
-    async def absence(self, error: Exception) -> MailstreamError:
-        """Why no client could be started: aiokafka says only that it has no connection."""
-        unavailable = UnavailableError(f"Kafka at {self.address} does not answer: {error}")
-        return await self.refusal() or unavailable
+    async def absence(self) -> MailstreamError:
+        """Why no client could be started, which aiokafka does not say: ConfigurationError where waiting does
+        not help, else UnavailableError."""
+        reasons = await self._reasons()
+        lasting = (reason for reason in reasons if not reason.transient)
+        return next(lasting, reasons[0] if reasons else self._hangs_up())
 
-    async def refusal(self) -> ConfigurationError | None:
+    async def refusal(self) -> MailstreamError | None:
         """Why Kafka does not let us in; None where one of its brokers does, or none is there."""
+        return next((reason for reason in await self._reasons() if not reason.transient), None)
+
+    async def _reasons(self) -> list[MailstreamError]:
+        """Why each broker does not let us in; nothing where one does."""
         reasons = []
         for host, port, _ in collect_hosts(self.address, randomize=False):
             try:
@@ -80,11 +86,10 @@ class Broker:
                 reasons.append(self._reason(error, f"{host}:{port}"))
             else:
                 connection.close()
-                return None
-        return next(filter(None, reasons), None)
+                return []
+        return reasons
 
-    def _reason(self, error: Exception, server: str) -> ConfigurationError | None:
-        """What waiting does not mend."""
+    def _reason(self, error: Exception, server: str) -> MailstreamError:
         if isinstance(error, ssl.SSLError):
             return refused_handshake(error, server, "KAFKA")
         if isinstance(error, SaslAuthenticationFailed):
@@ -94,7 +99,7 @@ class Broker:
             )
         if isinstance(error, UnsupportedSaslMechanismError):
             return ConfigurationError(
-                f"Kafka at {server} does not take KAFKA_SASL_MECHANISM {self.mechanism}"
+                f"Kafka at {server} does not take KAFKA_SASL_MECHANISM={self.mechanism}"
             )
         if isinstance(error, IllegalSaslStateError):
             return ConfigurationError(
@@ -104,7 +109,20 @@ class Broker:
             return ConfigurationError(
                 f"Kafka at {server} refuses our certificate: see KAFKA_CLIENT_CERTIFICATE_FILE"
             )
-        return None
+        return self._hangs_up() if isinstance(error, KafkaError) else self._is_away()
+
+    def _is_away(self) -> UnavailableError:
+        return UnavailableError(
+            f"Kafka at {self.address} does not answer: start it (`mailstream devstack up`), or set"
+            " KAFKA_BOOTSTRAP"
+        )
+
+    def _hangs_up(self) -> UnavailableError:
+        """It may just be going down; more often it is spoken to in another way than it expects."""
+        return UnavailableError(
+            f"Kafka at {self.address} hangs up: does it speak KAFKA_SECURITY_PROTOCOL={self.protocol} on that"
+            " port?"
+        )
 
 
 def broker(kafka: Broker | str) -> Broker:

@@ -71,7 +71,7 @@ class Producer:
             await producer.start()
         except KafkaError as error:
             await producer.stop()
-            raise await self._broker.absence(error) from error
+            raise await self._broker.absence() from error
         self._producer = producer
         return self
 
@@ -133,7 +133,7 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
         await client.start()
     except KafkaError as error:
         await client.stop()
-        raise await server.absence(error) from error
+        raise await server.absence() from error
     try:
         yield client
     finally:
@@ -270,7 +270,7 @@ async def _admin(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise await server.absence(error) from error
+        raise await server.absence() from error
     try:
         yield client
     finally:

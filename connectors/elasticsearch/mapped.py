@@ -12,10 +12,8 @@ from connectors.tls import refused_handshake
 MISSING = 404
 BUSY = frozenset({429, 503})
 NO_INDEX = "the index does not exist: start `mailstream worker index`, which creates it"
-KEYS = {
-    401: "ELASTICSEARCH_API_KEY: it is wrong, has expired, or is not set",
-    403: "what was asked: ELASTICSEARCH_API_KEY has no right to it",
-}
+UNKNOWN, FORBIDDEN = 401, 403
+BLOCKED = "cluster_block_exception"  # the same status, but whoever asks
 ABSENT = "Elasticsearch does not answer: start it (`mailstream devstack up`), or set ELASTICSEARCH_URL"
 
 
@@ -36,8 +34,15 @@ class mapped:  # noqa: N801 - reads as a statement: with mapped():
                 raise UnavailableError(f"Elasticsearch answered {status}: {error.error}") from error
             if status == MISSING:
                 raise ConfigurationError(NO_INDEX) from error
-            if status in KEYS:
-                raise ConfigurationError(f"Elasticsearch refuses {KEYS[status]} ({status})") from error
+            if status == UNKNOWN:
+                raise ConfigurationError(
+                    "Elasticsearch refuses ELASTICSEARCH_API_KEY (401): it is wrong, has expired, or is not"
+                    " set"
+                ) from error
+            if status == FORBIDDEN and error.error != BLOCKED:
+                raise ConfigurationError(
+                    "ELASTICSEARCH_API_KEY has no right to what was asked of Elasticsearch (403)"
+                ) from error
             raise ConfigurationError(f"Elasticsearch answered {status}: {error}") from error
         if isinstance(error, TransportError):
             raise UnavailableError(ABSENT) from error
@@ -45,7 +50,9 @@ class mapped:  # noqa: N801 - reads as a statement: with mapped():
 
 def _refused(error: TlsError) -> ConfigurationError:
     """Why there is no TLS with the server; the HTTP client wraps what OpenSSL says and knows the address."""
-    wrapped = error.errors[0] if error.errors else None
+    wrapped: object = error
+    while isinstance(wrapped, TlsError) and wrapped.errors:  # one for each attempt
+        wrapped = wrapped.errors[0]
     cause = getattr(wrapped, "certificate_error", getattr(wrapped, "os_error", wrapped))
     server = f"{getattr(wrapped, 'host', '')}:{getattr(wrapped, 'port', '')}"
     if isinstance(cause, ssl.SSLError):

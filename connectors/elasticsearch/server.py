@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
+from elasticsearch import AsyncElasticsearch, AuthorizationException
 
 from connectors.elasticsearch.mapped import mapped
 from connectors.errors import UnavailableError
@@ -41,7 +41,7 @@ class Server:
         """Raise ConfigurationError where it will not let us in; whether it is there now does not matter."""
         async with connected(self) as client:
             try:
-                with mapped():
+                with mapped(), suppress(AuthorizationException):  # a key need not have the right to look
                     await client.indices.exists_alias(name=mapping.WRITE_ALIAS)
             except UnavailableError:
                 return
