@@ -124,8 +124,8 @@ def _deal_with(
         raise click.UsageError("name letters, or filter them, or give --all")
 
     async def work() -> dict[str, str]:
-        bootstrap = settings().kafka_bootstrap
-        async with LetterBox.open(bootstrap) as box, Producer(bootstrap) as producer:
+        kafka = settings().kafka
+        async with LetterBox.open(kafka) as box, Producer(kafka) as producer:
             endings: dict[str, str] = await deal(box, producer, _select(box, ids, wanted))
         return endings
 
@@ -142,7 +142,7 @@ def _chosen(ids: Sequence[str], filters: dict[str, str | None], *, with_resolved
     wanted = _read_filters(filters)
 
     async def read() -> list[Letter]:
-        async with LetterBox.open(settings().kafka_bootstrap) as box:
+        async with LetterBox.open(settings().kafka) as box:
             return _select(box, ids, wanted, with_resolved=with_resolved)
 
     return asyncio.run(read())

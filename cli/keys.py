@@ -56,7 +56,7 @@ async def _rotate(config: Settings, *, dry_run: bool) -> dict[str, int]:
     counts = {"sealed": 0, "current": 0, "lost": 0}
     sends = []
     suffix = credential_key("")
-    for key, value in (await read_table(config.kafka_bootstrap, topics.MAILBOXES.name)).items():
+    for key, value in (await read_table(config.kafka, topics.MAILBOXES.name)).items():
         if not key.endswith(suffix):
             continue
         mailbox_id, record = key.removesuffix(suffix), CredentialRecord.decode(value)
@@ -72,6 +72,6 @@ async def _rotate(config: Settings, *, dry_run: bool) -> dict[str, int]:
         counts["sealed"] += 1
         sends.append(Send(topics.MAILBOXES.name, key, opener.seal(mailbox_id, opened).encode()))
     if sends and not dry_run:
-        async with Producer(config.kafka_bootstrap) as producer:
+        async with Producer(config.kafka) as producer:
             await producer.send(sends)
     return counts

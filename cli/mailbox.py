@@ -154,7 +154,7 @@ async def register(config: Settings, mailboxes: Iterable[tuple[MailboxRecord, di
 
 
 async def _write(config: Settings, sends: Sequence[Send]) -> None:
-    async with Producer(config.kafka_bootstrap) as producer:
+    async with Producer(config.kafka) as producer:
         await producer.send(sends)
 
 
@@ -232,7 +232,7 @@ def _policy(record: MailboxRecord) -> str:
 
 async def registered(config: Settings) -> list[MailboxRecord]:
     """The registry's mailboxes, ordered by address."""
-    table = await read_table(config.kafka_bootstrap, topics.MAILBOXES.name)
+    table = await read_table(config.kafka, topics.MAILBOXES.name)
     records = [MailboxRecord.decode(value) for key, value in table.items() if "/" not in key]
     return sorted(records, key=lambda record: record.address)
 

@@ -29,7 +29,7 @@ def apply() -> None:
     config = settings()
 
     async def body() -> bool:
-        async with Index.open(config.elasticsearch_url) as index:
+        async with Index.open(config.elasticsearch) as index:
             existed = await index.exists()
             await index.ensure(analyzer_for(config.language_codes), model_name(config.encoder_name))
             return existed

@@ -37,6 +37,19 @@ PROCESSES = {
 # Started only by name.
 OTHERS = {"push": ["push"]}
 START_SECONDS = 30.0
+# Its servers are given: what the caller's own deployment asks for does not hold for them.
+_OPEN_SERVERS = {
+    "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    "KAFKA_SASL_USERNAME": "",
+    "KAFKA_SASL_PASSWORD": "",
+    "KAFKA_SASL_PASSWORD_FILE": "",
+    "KAFKA_CA_FILE": "",
+    "KAFKA_CLIENT_CERTIFICATE_FILE": "",
+    "KAFKA_CLIENT_KEY_FILE": "",
+    "ELASTICSEARCH_API_KEY": "",
+    "ELASTICSEARCH_API_KEY_FILE": "",
+    "ELASTICSEARCH_CA_FILE": "",
+}
 POLL_SECONDS = 0.5
 LOG_LINES = 15
 
@@ -93,6 +106,7 @@ class Pipeline:
     def environment(self) -> dict[str, str]:
         """The environment variables that every process of this pipeline gets."""
         return {
+            **_OPEN_SERVERS,
             "KAFKA_BOOTSTRAP": self.kafka_bootstrap,
             "ELASTICSEARCH_URL": self.elasticsearch_url,
             "GMAIL_API_ENDPOINT": self.gmail["url"],
@@ -126,7 +140,7 @@ class Pipeline:
         return described
 
     async def _prepare(self) -> None:
-        await apply_topics(self.kafka_bootstrap, with_partitions(self.settings.topic_partitions))
+        await apply_topics(self.settings.kafka, with_partitions(self.settings.topic_partitions))
         mailboxes = []
         for mailbox in self.gmail["mailboxes"]:
             credentials = {name: mailbox[name] for name in ("client_id", "client_secret", "refresh_token")}

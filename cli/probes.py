@@ -18,7 +18,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from connectors.elasticsearch import Index
+from connectors.broker import Broker
+from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, MailstreamError
 from connectors.kafka import LagMeter
 from schemas import topics
@@ -111,21 +112,21 @@ class Probes:
             self.moved()
         self._committed = committed
 
-    def watch(self, kafka_bootstrap: str, elasticsearch_url: str | None) -> None:
+    def watch(self, kafka: Broker | str, elasticsearch: Server | str | None) -> None:
         """Look again and again, in a thread of its own, whatever the process does meanwhile."""
         self.lacks("nobody has looked yet")
-        work = _watch(self, kafka_bootstrap, elasticsearch_url)
+        work = _watch(self, kafka, elasticsearch)
         threading.Thread(target=lambda: asyncio.run(work), name="probes", daemon=True).start()
 
 
-async def _watch(probes: Probes, kafka_bootstrap: str, elasticsearch_url: str | None) -> None:
+async def _watch(probes: Probes, kafka: Broker | str, elasticsearch: Server | str | None) -> None:
     while True:
         try:
             async with AsyncExitStack() as stack:
-                meter = await stack.enter_async_context(LagMeter.open(kafka_bootstrap))
+                meter = await stack.enter_async_context(LagMeter.open(kafka))
                 index = None
-                if elasticsearch_url is not None:
-                    index = await stack.enter_async_context(Index.open(elasticsearch_url))
+                if elasticsearch is not None:
+                    index = await stack.enter_async_context(Index.open(elasticsearch))
                 while True:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         await probes.look(meter)

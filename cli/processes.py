@@ -1,5 +1,6 @@
 """``mailstream source`` and ``mailstream worker``: the processes of a deployment."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import click
 
 from cli.probes import Probes
 from cli.running import (
+    check_servers,
     gmail_mailboxes,
     gmail_quota,
     once_per_content,
@@ -47,20 +49,24 @@ def source() -> None:
         audit_repair=config.audit_repair,
         estimate=gmail_quota(config, config.gmail_extract_share).estimate,
     )
-    run_until_signal(
-        SourceConnector(
-            SourceConfig(
-                config.kafka_bootstrap,
-                config.elasticsearch_url,
-                sync,
-                use_gmail_api=config.use_gmail_api,
-                watch_topic=config.gmail_pubsub_topic,
-            ),
-            mailboxes.open,
-            mailboxes.quota.set_part,
-            probes.moved,
-        ).run()
+    connector = SourceConnector(
+        SourceConfig(
+            config.kafka,
+            config.elasticsearch,
+            sync,
+            use_gmail_api=config.use_gmail_api,
+            watch_topic=config.gmail_pubsub_topic,
+        ),
+        mailboxes.open,
+        mailboxes.quota.set_part,
+        probes.moved,
     )
+
+    async def run() -> None:
+        await check_servers(config)
+        await connector.run()
+
+    run_until_signal(run())
 
 
 @click.group()
@@ -146,6 +152,10 @@ def _run_faust(name: str) -> None:
     group, _ = STAGES[name]
     probes = Probes(group)
     start_observing(config, watched(config, probes))
+    with asyncio.Runner(
+        loop_factory=asyncio.new_event_loop
+    ) as runner:  # leaves Faust the loop that it expects
+        runner.run(check_servers(config))
     run_worker(name, replace(worker_config(config, name), on_assigned=probes.assigned), config.log_level)
 
 
@@ -160,8 +170,8 @@ def worker_config(config: Settings, name: str) -> Any:
     # document: every slow worker may come to any mailbox.
     mailboxes = cache(lambda: gmail_mailboxes(config, share, splits_mailboxes=is_slow))
     return WorkerConfig(
-        kafka_bootstrap=config.kafka_bootstrap,
-        elasticsearch_url=config.elasticsearch_url,
+        kafka=config.kafka,
+        elasticsearch=config.elasticsearch,
         state_directory=config.state_directory,
         open_mailbox=lambda record, credential: mailboxes().open(record, credential),
         on_part=lambda part: mailboxes().quota.set_part(part),

@@ -20,7 +20,7 @@ async def purged(
     with Console(stderr=True).status("beginning") as shown:
         terminal = sys.stderr.isatty()
         progress = (lambda doing: shown.update(doing)) if terminal else (lambda _doing: None)
-        async with Purge.open(config.kafka_bootstrap, config.elasticsearch_url, progress) as work:
+        async with Purge.open(config.kafka, config.elasticsearch, progress) as work:
             if message_id is None:
                 return await work.mailbox(record, timeout_seconds)
             return await work.message(record, message_id, timeout_seconds)

@@ -55,8 +55,8 @@ def push() -> None:
 @asynccontextmanager
 async def _hints(config: Settings) -> AsyncIterator[Hints]:
     async with (
-        Producer(config.kafka_bootstrap) as producer,
-        Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
+        Producer(config.kafka) as producer,
+        Table.open(config.kafka, topics.MAILBOXES.name) as registry,
     ):
         yield Hints(producer, registry)
 

@@ -63,7 +63,7 @@ def reindex(from_beginning: bool, cancel: bool, drop_old: bool, force: bool, as_
 
 
 async def _remove(config: Settings, *, unfinished: bool) -> dict[str, Any]:
-    async with Versions.open(config.elasticsearch_url) as versions:
+    async with Versions.open(config.elasticsearch) as versions:
         live, older, newer = _sorted_out(await versions.all())
         if live is not None:
             await versions.release(live)  # a rebuild that was killed in its last second holds it
@@ -87,9 +87,9 @@ async def _reindex(
     started = time.monotonic()
     encoder = await asyncio.to_thread(open_encoder, config.encoder_name)
     async with (
-        Versions.open(config.elasticsearch_url) as versions,
-        Producer(config.kafka_bootstrap) as producer,
-        Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
+        Versions.open(config.elasticsearch) as versions,
+        Producer(config.kafka) as producer,
+        Table.open(config.kafka, topics.MAILBOXES.name) as registry,
     ):
         live, older, newer = _sorted_out(await versions.all())
         if live is not None:
@@ -112,13 +112,13 @@ async def _reindex(
             encoder,
             DeadLetters(producer, "reindex"),
             config.max_chunks_per_document,
-            DocumentsLog(config.kafka_bootstrap),  # it is the index worker that writes registers forward
+            DocumentsLog(config.kafka),  # it is the index worker that writes registers forward
             gone,
             known,
             int(config.deleted_contents_days * topics.DAY_MILLISECONDS),
         )
         with _shown(console) as progress:
-            async with Replay.open(config.kafka_bootstrap, versions, new, indexer, gone, progress) as replay:
+            async with Replay.open(config.kafka, versions, new, indexer, gone, progress) as replay:
                 check = await replay.run(live, force=force)
     return {
         "index": new.name,

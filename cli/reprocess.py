@@ -148,7 +148,7 @@ async def _estimate(config: Settings, query: Mapping[str, Any], console: Console
         estimate.messages += 1
         units[work.mailbox_id] = units.get(work.mailbox_id, 0) + units_of(work, quota)
     estimate.mailboxes, estimate.units = len(units), sum(units.values())
-    async with Index.open(config.elasticsearch_url) as index:
+    async with Index.open(config.elasticsearch) as index:
         estimate.left_out = max(await index.count(query) - estimate.documents, 0)
     # Mailboxes are read side by side: the one with the most to read ends last.
     per_minute = quota.limits.mailbox_units_per_minute * quota.share
@@ -166,7 +166,7 @@ def units_of(work: Deferred, quota: Quota) -> int:
 
 async def _queue(config: Settings, query: Mapping[str, Any], estimate: Estimate, console: Console) -> None:
     batch: list[Send] = []
-    async with Producer(config.kafka_bootstrap) as producer:
+    async with Producer(config.kafka) as producer:
         async for work, _ in _work(config, query, console, estimate.messages):
             key = document_id(work.mailbox_id, work.message_id)
             batch.append(Send(topics.DEFERRED.name, key, work.encode()))
@@ -183,13 +183,13 @@ async def _work(
     """What to do for each message, and for how many of its documents."""
     records = {
         key: MailboxRecord.decode(value)
-        for key, value in (await read_table(config.kafka_bootstrap, topics.MAILBOXES.name)).items()
+        for key, value in (await read_table(config.kafka, topics.MAILBOXES.name)).items()
         if "/" not in key
     }
     wanted = {key: record for key, record in records.items() if record.state is MailboxState.LIVE}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("counting" if total is None else "queueing", total=total)
-        async with Index.open(config.elasticsearch_url) as index:
+        async with Index.open(config.elasticsearch) as index:
             batch: list[_Found] = []
             async for found in _found(index, query, wanted):
                 batch.append(found)

@@ -33,8 +33,19 @@ def start_observing(settings: Settings, probes: Probes | None = None) -> None:
 def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:
     """These probes, which from now on look at the servers of ours. Nobody looks where nobody asks."""
     if settings.metrics_port:
-        probes.watch(settings.kafka_bootstrap, settings.elasticsearch_url if elasticsearch else None)
+        probes.watch(settings.kafka, settings.elasticsearch if elasticsearch else None)
     return probes
+
+
+async def check_servers(settings: Settings) -> None:
+    """Raise ConfigurationError where Kafka or Elasticsearch will not let us in, so that it is said at start.
+
+    One that does not answer now is waited for where it is used.
+    """
+    refusal = await settings.kafka.refusal()
+    if refusal is not None:
+        raise refusal
+    await settings.elasticsearch.check()
 
 
 def _keys(settings: Settings) -> list[str]:
@@ -71,7 +82,7 @@ async def once_per_content(settings: Settings) -> AsyncIterator[Any]:
         yield None
         return
     lifetime_seconds = settings.content_cache_hours * 3600
-    async with ContentCache.open(settings.elasticsearch_url, lifetime_seconds) as cache:
+    async with ContentCache.open(settings.elasticsearch, lifetime_seconds) as cache:
         yield Once(cache, hmac.new(base64.b64decode(keys[0]), b"content cache", hashlib.sha256).digest())
 
 

@@ -80,13 +80,13 @@ async def find(
     query = parse(asked)
     names = LabelDirectories({})
     if names_needed or query.names_labels:
-        names = LabelDirectories(await read_table(config.kafka_bootstrap, topics.MAILBOXES.name))
+        names = LabelDirectories(await read_table(config.kafka, topics.MAILBOXES.name))
     context = Context(datetime.now().astimezone(), names)
     conditions = Conditions(query, context)  # what is wrong should be said before the model is loaded
     needs_encoder = mode is not Mode.KEYWORD and conditions.text
     encoder = await asyncio.to_thread(open_encoder, config.encoder_name) if needs_encoder else None
     access = Access.everything() if mailboxes is None else Access.only(mailboxes)
-    async with Index.open(config.elasticsearch_url) as index:
+    async with Index.open(config.elasticsearch) as index:
         results = await Retrieval(index, encoder).search(
             query, access, mode=mode, limit=limit, context=context
         )

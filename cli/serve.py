@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.running import run_until_signal, start_observing
+from cli.running import check_servers, run_until_signal, start_observing
 from cli.settings import Settings, settings
 from cli.status import MailboxProgress, Observer, Status
 from connectors.elasticsearch import Index
@@ -52,6 +52,7 @@ def serve(host: str | None, port: int | None) -> None:
 async def _serve(config: Settings, host: str, port: int) -> None:
     import uvicorn
 
+    await check_servers(config)
     async with _application(config) as app:
         server = uvicorn.Server(
             uvicorn.Config(
@@ -86,9 +87,9 @@ async def _application(config: Settings) -> AsyncIterator[Any]:
 
     async with AsyncExitStack() as stack:
         encoder = asyncio.to_thread(open_encoder, config.encoder_name)
-        table = await stack.enter_async_context(Table.open(config.kafka_bootstrap, topics.MAILBOXES.name))
-        index = await stack.enter_async_context(Index.open(config.elasticsearch_url))
-        callers = await stack.enter_async_context(Callers.open(config.elasticsearch_url))
+        table = await stack.enter_async_context(Table.open(config.kafka, topics.MAILBOXES.name))
+        index = await stack.enter_async_context(Index.open(config.elasticsearch))
+        callers = await stack.enter_async_context(Callers.open(config.elasticsearch))
         observer = await stack.enter_async_context(Observer.open(config))
         yield create_api(
             Services(

@@ -1,23 +1,56 @@
 """Every setting, read once from the environment at the start of a command and passed down from there."""
 
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.errors import ConfigurationError
 from schemas.languages import is_english
 
+if TYPE_CHECKING:  # the clients are imported by commands that talk to a server
+    from connectors.broker import Broker
+    from connectors.elasticsearch import Server
+
+# Set to nothing is not set: what fills in templates leaves such lines.
+OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+
 
 class Settings(BaseSettings):
     """The settings by their environment variables' names, in lower case."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's address, host:port")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How it is spoken with: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the password is shown: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_sasl_username: str = Field("", description="Who we are to Kafka")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="His password")
+    kafka_sasl_password_file: OptionalFile = Field(None, description="The same from a file")
+    kafka_ca_file: OptionalFile = Field(
+        None, description="Whose certificates Kafka may show, in PEM; none: the system's authorities"
+    )
+    kafka_client_certificate_file: OptionalFile = Field(
+        None, description="The certificate that we show Kafka, in PEM, where it asks for one"
+    )
+    kafka_client_key_file: OptionalFile = Field(
+        None, description="Its key, without a passphrase; none: it stands in the same file"
+    )
     elasticsearch_url: str = Field("http://127.0.0.1:9200", description="Elasticsearch's address")
+    elasticsearch_api_key: SecretStr = Field(
+        SecretStr(""), description="Key that Elasticsearch asks for, encoded as it gave it"
+    )
+    elasticsearch_api_key_file: OptionalFile = Field(None, description="The same from a file")
+    elasticsearch_ca_file: OptionalFile = Field(
+        None, description="Whose certificates Elasticsearch may show; none: the system's authorities"
+    )
     topic_partitions: int = Field(
         6, ge=1, description="Partitions of new topics; bounds how far workers scale"
     )
@@ -180,6 +213,68 @@ class Settings(BaseSettings):
             raise ValueError("GMAIL_SOURCE_SHARE and GMAIL_SLOW_SHARE must leave a part for extract")
         return self
 
+    @model_validator(mode="after")
+    def _servers_can_be_reached(self) -> Self:
+        protocol = self.kafka_security_protocol
+        password = self.kafka_sasl_password.get_secret_value()
+        api_key = self.elasticsearch_api_key.get_secret_value()
+        if password and self.kafka_sasl_password_file:
+            raise ValueError("KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE: only one of them")
+        if api_key and self.elasticsearch_api_key_file:
+            raise ValueError("ELASTICSEARCH_API_KEY and ELASTICSEARCH_API_KEY_FILE: only one of them")
+        named = bool(self.kafka_sasl_username), bool(password or self.kafka_sasl_password_file)
+        if protocol.startswith("SASL_") and not all(named):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={protocol} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            )
+        if not protocol.startswith("SASL_") and any(named):
+            raise ValueError(
+                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD need KAFKA_SECURITY_PROTOCOL=SASL_SSL (or"
+                " SASL_PLAINTEXT)"
+            )
+        certificate, key = self.kafka_client_certificate_file, self.kafka_client_key_file
+        if not protocol.endswith("SSL") and (self.kafka_ca_file or certificate or key):
+            raise ValueError(
+                "KAFKA_CA_FILE and KAFKA_CLIENT_CERTIFICATE_FILE need KAFKA_SECURITY_PROTOCOL=SASL_SSL (or"
+                " SSL)"
+            )
+        if key and not certificate:
+            raise ValueError("KAFKA_CLIENT_KEY_FILE needs KAFKA_CLIENT_CERTIFICATE_FILE")
+        url = urlsplit(self.elasticsearch_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("ELASTICSEARCH_URL must begin with http:// or https:// and name a host")
+        if self.elasticsearch_ca_file and url.scheme != "https":
+            raise ValueError("ELASTICSEARCH_CA_FILE needs an ELASTICSEARCH_URL that begins with https://")
+        if (api_key or self.elasticsearch_api_key_file) and url.username:
+            raise ValueError("ELASTICSEARCH_API_KEY and a user in ELASTICSEARCH_URL: only one of them")
+        return self
+
+    @cached_property
+    def kafka(self) -> "Broker":
+        """How Kafka is reached. Raises ConfigurationError where a file cannot be read."""
+        from connectors.broker import Broker
+
+        return Broker(
+            self.kafka_bootstrap,
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            _secret(self.kafka_sasl_password, self.kafka_sasl_password_file, "KAFKA_SASL_PASSWORD_FILE"),
+            self.kafka_ca_file,
+            self.kafka_client_certificate_file,
+            self.kafka_client_key_file,
+        )
+
+    @cached_property
+    def elasticsearch(self) -> "Server":
+        """How Elasticsearch is reached. Raises ConfigurationError where a file cannot be read."""
+        from connectors.elasticsearch import Server
+
+        key = _secret(
+            self.elasticsearch_api_key, self.elasticsearch_api_key_file, "ELASTICSEARCH_API_KEY_FILE"
+        )
+        return Server(self.elasticsearch_url, key, self.elasticsearch_ca_file)
+
     @property
     def language_codes(self) -> tuple[str, ...]:
         """The languages, each once, in their order."""
@@ -203,5 +298,19 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
-        raise ConfigurationError(f"{name}: {first['msg']}") from error
+        if not first["loc"]:  # settings that do not go together
+            raise ConfigurationError(first["msg"].removeprefix("Value error, ")) from error
+        raise ConfigurationError(f"{str(first['loc'][0]).upper()}: {first['msg']}") from error
+
+
+def _secret(value: SecretStr, file: Path | None, name: str) -> str:
+    """A secret as it was given, or the first line of its file. Raises ConfigurationError."""
+    if file is None:
+        return value.get_secret_value()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name} cannot be read: {error}") from error
+    if not lines or not lines[0].strip():
+        raise ConfigurationError(f"{name} {file} is empty")
+    return lines[0].strip()

@@ -86,11 +86,11 @@ class Observer:
     async def open(cls, config: Settings) -> AsyncIterator["Observer"]:
         """An observer of the deployment that the settings name."""
         async with (
-            Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
-            Table.open(config.kafka_bootstrap, topics.CURSORS.name) as cursors,
-            LetterBox.open(config.kafka_bootstrap) as letters,
-            LagMeter.open(config.kafka_bootstrap) as meter,
-            Index.open(config.elasticsearch_url) as index,
+            Table.open(config.kafka, topics.MAILBOXES.name) as registry,
+            Table.open(config.kafka, topics.CURSORS.name) as cursors,
+            LetterBox.open(config.kafka) as letters,
+            LagMeter.open(config.kafka) as meter,
+            Index.open(config.elasticsearch) as index,
         ):
             yield cls(registry, cursors, letters, meter, index)
 

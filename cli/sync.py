@@ -187,8 +187,8 @@ async def _watch(
     """Show how far a backfill has come: what is listed, and what extract has read of it."""
     columns = (TextColumn("{task.description:<6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with (
-        Table.open(config.kafka_bootstrap, topics.CURSORS.name) as cursors,
-        LagMeter.open(config.kafka_bootstrap) as meter,
+        Table.open(config.kafka, topics.CURSORS.name) as cursors,
+        LagMeter.open(config.kafka) as meter,
     ):
         with Progress(*columns, console=console, speed_estimate_period=600) as progress:
             listed, read = (progress.add_task(name, total=estimate.messages) for name in ("listed", "read"))
@@ -209,13 +209,13 @@ async def _watch(
 
 
 async def _run_of(config: Settings, record: MailboxRecord) -> str | None:
-    async with Table.open(config.kafka_bootstrap, topics.CURSORS.name) as cursors:
+    async with Table.open(config.kafka, topics.CURSORS.name) as cursors:
         value = cursors.values.get(record.mailbox_id)
     return Cursor.decode(value).listing.run if value is not None else None
 
 
 async def _ask(config: Settings, record: MailboxRecord, request: SyncRequest) -> dict[str, object]:
-    async with Producer(config.kafka_bootstrap) as producer:
+    async with Producer(config.kafka) as producer:
         await producer.send([Send(topics.SYNC_REQUESTS.name, record.mailbox_id, request.encode())])
     return {"mailbox_id": record.mailbox_id, "request_id": request.request_id}
 
@@ -229,7 +229,7 @@ async def _answer(
     timeout_seconds: float,
 ) -> Answer:
     """Ask, and wait until the mailbox's cursor has the answer. Raises UnansweredError."""
-    async with Table.open(config.kafka_bootstrap, topics.CURSORS.name) as cursors:
+    async with Table.open(config.kafka, topics.CURSORS.name) as cursors:
         await _ask(config, record, request)
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:

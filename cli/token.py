@@ -106,17 +106,17 @@ def revoke(caller_id: str) -> None:
 
 
 async def _put(config: Settings, record: CallerRecord) -> None:
-    async with Callers.open(config.elasticsearch_url) as callers:
+    async with Callers.open(config.elasticsearch) as callers:
         await callers.put(record)
 
 
 async def _all(config: Settings) -> list[CallerRecord]:
-    async with Callers.open(config.elasticsearch_url) as callers:
+    async with Callers.open(config.elasticsearch) as callers:
         return await callers.all()
 
 
 async def _revoke(config: Settings, caller_id: str) -> None:
-    async with Callers.open(config.elasticsearch_url) as callers:
+    async with Callers.open(config.elasticsearch) as callers:
         record = await callers.get(caller_id)
         if record is None:
             raise ConfigurationError(f"there is no caller {caller_id}: see `mailstream token list`")

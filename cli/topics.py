@@ -27,7 +27,5 @@ def apply(replication: int) -> None:
     Example: mailstream topics apply --replication 3
     """
     config = settings()
-    created = asyncio.run(
-        apply_topics(config.kafka_bootstrap, with_partitions(config.topic_partitions), replication)
-    )
+    created = asyncio.run(apply_topics(config.kafka, with_partitions(config.topic_partitions), replication))
     click.echo(f"created: {', '.join(created)}" if created else "all topics are there")

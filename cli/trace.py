@@ -47,6 +47,6 @@ def trace(mailbox: str, message_id: str, as_json: bool) -> None:
 
 
 async def _trace(config: Settings, record: MailboxRecord, name: str) -> Trace:
-    async with Index.open(config.elasticsearch_url) as index, LagMeter.open(config.kafka_bootstrap) as meter:
+    async with Index.open(config.elasticsearch) as index, LagMeter.open(config.kafka) as meter:
         message_id = await find_message(index, record.mailbox_id, name)
-        return await traced(config.kafka_bootstrap, meter, index, record, message_id)
+        return await traced(config.kafka, meter, index, record, message_id)

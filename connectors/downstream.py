@@ -10,7 +10,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from connectors.elasticsearch import Index
+from connectors.broker import Broker
+from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, UnavailableError
 from connectors.kafka import LagMeter, read_partition
 from schemas import topics
@@ -41,17 +42,17 @@ class Downstream(Protocol):
 class IndexDownstream:
     """Asks the consumer groups and Elasticsearch."""
 
-    def __init__(self, bootstrap: str, meter: LagMeter, index: Index) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Broker | str, meter: LagMeter, index: Index) -> None:
+        self._kafka = kafka
         self._meter = meter
         self._index = index
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bootstrap: str, elasticsearch_url: str) -> AsyncIterator[IndexDownstream]:
+    async def open(cls, kafka: Broker | str, elasticsearch: Server | str) -> AsyncIterator[IndexDownstream]:
         """Connections of its own."""
-        async with LagMeter.open(bootstrap) as meter, Index.open(elasticsearch_url) as index:
-            yield cls(bootstrap, meter, index)
+        async with LagMeter.open(kafka) as meter, Index.open(elasticsearch) as index:
+            yield cls(kafka, meter, index)
 
     async def consumed(self, partition: int) -> None:
         """Wait for extract, then for what extract has written until then. Raises UnavailableError."""
@@ -103,7 +104,7 @@ class IndexDownstream:
         seen: dict[str, tuple[int, int]] = {}
         deleted: dict[str, tuple[int, int]] = {}
         for topic in (topics.CHANGES.name, topics.BACKFILL.name):
-            async for record in read_partition(self._bootstrap, topic, partition):
+            async for record in read_partition(self._kafka, topic, partition):
                 if record.key != mailbox_id:
                     continue
                 try:

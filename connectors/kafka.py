@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
 from schemas.topics import DOCUMENTS, Topic
 
@@ -51,13 +52,14 @@ class Record:
 class Producer:
     """An idempotent producer (acks=all). A send that returned is on the broker."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Broker | str) -> None:
+        self._broker = broker(kafka)
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            bootstrap_servers=self._broker.address,
+            **self._broker.options(),
             enable_idempotence=True,
             acks="all",
             compression_type="zstd",
@@ -69,7 +71,7 @@ class Producer:
             await producer.start()
         except KafkaError as error:
             await producer.stop()
-            raise UnavailableError(f"Kafka at {self._bootstrap} does not answer: {error}") from error
+            raise await self._broker.absence() from error
         self._producer = producer
         return self
 
@@ -117,11 +119,13 @@ class Producer:
 
 
 @asynccontextmanager
-async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer, stopped at the end. ``options`` are aiokafka's."""
+    server = broker(kafka)
     client = AIOKafkaConsumer(
         *topics,
-        bootstrap_servers=bootstrap,
+        bootstrap_servers=server.address,
+        **server.options(),
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         **options,
     )
@@ -129,7 +133,7 @@ async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterato
         await client.start()
     except KafkaError as error:
         await client.stop()
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+        raise await server.absence() from error
     try:
         yield client
     finally:
@@ -146,9 +150,9 @@ class Log:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bootstrap: str, topic: str, partition: int | None = None) -> AsyncIterator[Log]:
+    async def open(cls, kafka: Broker | str, topic: str, partition: int | None = None) -> AsyncIterator[Log]:
         """The log before its first record."""
-        async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+        async with consumer(kafka, auto_offset_reset="earliest", enable_auto_commit=False) as client:
             assignment = await _partitions(client, [topic])
             if partition is not None:
                 assignment = [tp for tp in assignment if tp.partition == partition]
@@ -196,9 +200,9 @@ class Table:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bootstrap: str, topic: str) -> AsyncIterator[Table]:
+    async def open(cls, kafka: Broker | str, topic: str) -> AsyncIterator[Table]:
         """The table, read to its end."""
-        async with Log.open(bootstrap, topic) as log:
+        async with Log.open(kafka, topic) as log:
             table = cls(log)
             await table.catch_up()
             yield table
@@ -215,29 +219,31 @@ class Table:
         return changed
 
 
-async def read_table(bootstrap: str, topic: str) -> dict[str, bytes]:
+async def read_table(kafka: Broker | str, topic: str) -> dict[str, bytes]:
     """The latest value of every key of a compacted topic, once."""
-    async with Table.open(bootstrap, topic) as table:
+    async with Table.open(kafka, topic) as table:
         return table.values
 
 
-async def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes | None]]:
+async def read_all(kafka: Broker | str, topic: str) -> list[tuple[str, bytes | None]]:
     """Every record of a topic from its start to its end, in the order of each partition."""
-    async with Log.open(bootstrap, topic) as log:
+    async with Log.open(kafka, topic) as log:
         return [(record.key, record.value) async for record in log.read()]
 
 
-async def read_partition(bootstrap: str, topic: str, partition: int) -> AsyncIterator[Record]:
+async def read_partition(kafka: Broker | str, topic: str, partition: int) -> AsyncIterator[Record]:
     """Every record of a partition from its start to its end as it stands at the call."""
-    async with Log.open(bootstrap, topic, partition) as log:
+    async with Log.open(kafka, topic, partition) as log:
         async for record in log.read():
             yield record
 
 
-async def read_offsets(bootstrap: str, topic: str, partition: int, offsets: Iterable[int]) -> list[Record]:
+async def read_offsets(
+    kafka: Broker | str, topic: str, partition: int, offsets: Iterable[int]
+) -> list[Record]:
     """The records at these offsets of a partition, in their order, without those that are gone."""
     records = []
-    async with consumer(bootstrap, auto_offset_reset="earliest", enable_auto_commit=False) as client:
+    async with consumer(kafka, auto_offset_reset="earliest", enable_auto_commit=False) as client:
         tp = TopicPartition(topic, partition)
         client.assign([tp])
         try:
@@ -257,22 +263,23 @@ async def read_offsets(bootstrap: str, topic: str, partition: int, offsets: Iter
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _admin(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClient]:
+    server = broker(kafka)
+    client = AIOKafkaAdminClient(bootstrap_servers=server.address, **server.options())
     try:
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+        raise await server.absence() from error
     try:
         yield client
     finally:
         await client.close()
 
 
-async def apply_topics(bootstrap: str, topics: Iterable[Topic], replication: int = 1) -> list[str]:
+async def apply_topics(kafka: Broker | str, topics: Iterable[Topic], replication: int = 1) -> list[str]:
     """Create the topics that are missing; returns their names. Existing ones are left as they are."""
-    async with _admin(bootstrap) as admin:
+    async with _admin(kafka) as admin:
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in existing]
         if missing:
@@ -298,9 +305,9 @@ class LagMeter:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bootstrap: str) -> AsyncIterator[LagMeter]:
+    async def open(cls, kafka: Broker | str) -> AsyncIterator[LagMeter]:
         """A meter with connections of its own."""
-        async with _admin(bootstrap) as admin, consumer(bootstrap, enable_auto_commit=False) as client:
+        async with _admin(kafka) as admin, consumer(kafka, enable_auto_commit=False) as client:
             yield cls(admin, client)
 
     async def lag(self, group: str, topics: Sequence[str]) -> int:

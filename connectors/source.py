@@ -17,8 +17,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from pydantic import ValidationError
 
+from connectors.broker import Broker
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
+from connectors.elasticsearch import Server
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
 from connectors.mail_source import MailSource
@@ -46,8 +48,8 @@ _UNRECORDED_SECONDS = 0.5
 class SourceConfig:
     """What the connector needs to know. ``watch_topic``: the Pub/Sub topic of pushes, None for none."""
 
-    kafka_bootstrap: str
-    elasticsearch_url: str
+    kafka: Broker | str
+    elasticsearch: Server | str
     sync: SyncConfig
     use_gmail_api: bool = True
     watch_topic: str | None = None
@@ -111,14 +113,14 @@ class SourceConnector:
 
     async def run(self) -> None:
         """Go on until cancelled. Raises UnavailableError when Kafka stays away."""
-        bootstrap = self._config.kafka_bootstrap
+        kafka = self._config.kafka
         async with (
-            Producer(bootstrap) as producer,
-            Table.open(bootstrap, topics.MAILBOXES.name) as registry,
-            Table.open(bootstrap, topics.CURSORS.name) as cursors,
-            IndexDownstream.open(bootstrap, self._config.elasticsearch_url) as downstream,
+            Producer(kafka) as producer,
+            Table.open(kafka, topics.MAILBOXES.name) as registry,
+            Table.open(kafka, topics.CURSORS.name) as cursors,
+            IndexDownstream.open(kafka, self._config.elasticsearch) as downstream,
             consumer(
-                bootstrap,
+                kafka,
                 group_id=topics.SOURCE_GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,14 @@ def kafka_server(
     detached: bool,
     scratch: bool,
     java_options: tuple[str, ...] = (),
+    further_settings: Mapping[str, str] | None = None,
+    format_options: tuple[str, ...] = (),
 ) -> LocalServer:
     """A Kafka broker and controller in this directory, not started. Formats its storage the first time.
 
-    ``ports`` None: two free ones. Raises ``DevstackError`` when the storage cannot be formatted.
+    ``ports`` None: two free ones. ``further_settings`` replace ours, with further listeners for instance, and
+    ``format_options`` are StorageTool's (``--add-scram``: users of such a listener). Raises ``DevstackError``
+    when the storage cannot be formatted.
     """
     broker, controller = ports or free_ports(_PORTS_KAFKA)
     directory.mkdir(parents=True, exist_ok=True)
@@ -115,6 +120,7 @@ def kafka_server(
         "advertised.listeners": f"PLAINTEXT://{HOST}:{broker}",
         "controller.quorum.voters": f"1@{HOST}:{controller}",
         "log.dirs": str(data),
+        **(further_settings or {}),
     }
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     java = [
@@ -129,7 +135,18 @@ def kafka_server(
     ]
     if not (data / "meta.properties").exists():
         cluster = uuid.uuid4().hex[:22]
-        _run([*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)])
+        _run(
+            [
+                *java,
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster,
+                "-c",
+                str(properties),
+                *format_options,
+            ]
+        )
     bootstrap = f"{HOST}:{broker}"
     return LocalServer(
         name="Kafka",

@@ -17,6 +17,7 @@ for language in deu chi_sim; do # the tests read German and Chinese beside Engli
 done
 [ -e /usr/share/fonts/truetype/wqy/wqy-microhei.ttc ] || missing+=(fonts-wqy-microhei) # for tests only
 command -v chromium >/dev/null || missing+=(chromium) # for tests of the page only
+command -v systemd-analyze >/dev/null || missing+=(systemd) # for tests of the units only
 ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
 PATH="$PATH:/usr/sbin" command -v clamd >/dev/null || missing+=(clamav-daemon)

@@ -11,7 +11,8 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from connectors.elasticsearch import Index
+from connectors.broker import Broker
+from connectors.elasticsearch import Index, Server
 from connectors.encoder import open_encoder
 from connectors.kafka import Producer, Record, Table
 from schemas import topics
@@ -47,8 +48,8 @@ _FIRST = TP(topics.DOCUMENTS.name, 0)
 class WorkerConfig:
     """What the workers need to know. ``state_directory`` outlives a process, not the machine."""
 
-    kafka_bootstrap: str
-    elasticsearch_url: str
+    kafka: Broker | str
+    elasticsearch: Server | str
     state_directory: Path
     open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
     on_part: Callable[[float], None]  # hears which part (0-1] of all partitions is this worker's
@@ -62,7 +63,7 @@ class WorkerConfig:
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
-        app = create_app(group, self.kafka_bootstrap, self.state_directory / group)
+        app = create_app(group, self.kafka, self.state_directory / group)
 
         async def assigned(*arguments: Any, **_: Any) -> None:
             self.on_assigned((tp.topic, tp.partition) for tp in arguments[-1])
@@ -109,16 +110,16 @@ def index_app(config: WorkerConfig) -> faust.App:
     @app.agent(_topic(app, topics.DOCUMENTS), concurrency=1)
     async def index(stream: Any) -> None:
         async with (
-            Producer(config.kafka_bootstrap) as producer,
-            Index.open(config.elasticsearch_url) as client,
-            Table.open(config.kafka_bootstrap, topics.MAILBOXES.name) as registry,
+            Producer(config.kafka) as producer,
+            Index.open(config.elasticsearch) as client,
+            Table.open(config.kafka, topics.MAILBOXES.name) as registry,
             config.open_once() as once,
         ):
             encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
             await client.ensure(analyzer_for(config.languages), encoder.name)
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
-            letters = await DeadLetters.go_on(producer, config.kafka_bootstrap, "index")
-            documents, gone = DocumentsLog(config.kafka_bootstrap, producer), Gone(registry, producer)
+            letters = await DeadLetters.go_on(producer, config.kafka, "index")
+            documents, gone = DocumentsLog(config.kafka, producer), Gone(registry, producer)
             indexer = Indexer(
                 *(client, encoder, letters, config.max_chunks, documents, gone),
                 forget_milliseconds=config.forget_milliseconds,
@@ -181,10 +182,8 @@ class _Pipeline:
 
     async def _open(self) -> Extract:
         config, stack = self._config, self._stack
-        producer = await stack.enter_async_context(Producer(config.kafka_bootstrap))
-        mailboxes = await stack.enter_async_context(
-            Mailboxes.follow(config.kafka_bootstrap, config.open_mailbox)
-        )
+        producer = await stack.enter_async_context(Producer(config.kafka))
+        mailboxes = await stack.enter_async_context(Mailboxes.follow(config.kafka, config.open_mailbox))
         once = await stack.enter_async_context(config.open_once())
         engine = await stack.enter_async_context(config.open_engine(once))
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
@@ -194,7 +193,7 @@ class _Pipeline:
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
-            await DeadLetters.go_on(producer, config.kafka_bootstrap, self._lane),
+            await DeadLetters.go_on(producer, config.kafka, self._lane),
             Attempts(config.state_directory / f"{self._group}.attempts.json"),
             self._lane,
         )

@@ -4,6 +4,7 @@ import base64
 from collections import deque
 from typing import Self
 
+from connectors.broker import Broker
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Record, Send
 from connectors.metrics import dead_letters_counter
@@ -38,9 +39,9 @@ class DeadLetters:
         self._consecutive = min(failed_before, MAX_CONSECUTIVE)
 
     @classmethod
-    async def go_on(cls, producer: Producer, bootstrap: str, stage: str) -> Self:
+    async def go_on(cls, producer: Producer, kafka: Broker | str, stage: str) -> Self:
         """Those of a worker that starts. Raises UnavailableError."""
-        async with LetterBox.open(bootstrap) as box:
+        async with LetterBox.open(kafka) as box:
             since = now_milliseconds() - REMEMBERED_MILLISECONDS
             open_letters = [item.letter for item in box.waiting() if item.letter.stage == stage]
         return cls(producer, stage, sum(letter.failed_at > since for letter in open_letters))

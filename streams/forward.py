@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from connectors.broker import Broker
 from connectors.kafka import Producer, Record, Send, read_offsets
 from connectors.metrics import index_forwarded_counter
 from schemas import topics
@@ -31,13 +32,13 @@ class Winner:
 class DocumentsLog:
     """``mail.documents`` beside its consumption: read by offset, and, with a producer, written again."""
 
-    def __init__(self, bootstrap: str, producer: Producer | None = None) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Broker | str, producer: Producer | None = None) -> None:
+        self._kafka = kafka
         self._producer = producer
 
     async def read(self, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at these offsets, without those that compaction removed. Raises UnavailableError."""
-        records = await read_offsets(self._bootstrap, topics.DOCUMENTS.name, partition, offsets)
+        records = await read_offsets(self._kafka, topics.DOCUMENTS.name, partition, offsets)
         if len(records) < len(set(offsets)):
             log.warning("%d records are no longer in the topic", len(set(offsets)) - len(records))
         return records

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from connectors.broker import Broker
 from connectors.kafka import Log, Producer, Record, Send, read_partition
 from schemas import topics
 from schemas.events import DeadLetter, DeadLetterResolution, Deferred, MessageChange
@@ -39,17 +40,17 @@ class Letter:
 class LetterBox:
     """All letters that the topic still has, by id; ``catch_up`` reads on."""
 
-    def __init__(self, bootstrap: str, log: Log) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Broker | str, log: Log) -> None:
+        self._kafka = kafka
         self._log = log
         self.letters: dict[str, Letter] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bootstrap: str) -> AsyncIterator[LetterBox]:
+    async def open(cls, kafka: Broker | str) -> AsyncIterator[LetterBox]:
         """The box, read to its end."""
-        async with Log.open(bootstrap, topics.DEAD_LETTERS.name) as log:
-            box = cls(bootstrap, log)
+        async with Log.open(kafka, topics.DEAD_LETTERS.name) as log:
+            box = cls(kafka, log)
             await box.catch_up()
             yield box
 
@@ -116,7 +117,7 @@ class LetterBox:
             wanted[dead.topic, dead.partition][dead.key_hash or ""].append(letter)
         found: dict[str, Send] = {}
         for (topic, partition), by_key in wanted.items():
-            async for record in read_partition(self._bootstrap, topic, partition):
+            async for record in read_partition(self._kafka, topic, partition):
                 for letter in by_key.get(hashed(record.key), ()):
                     if record.value is None:
                         found.pop(letter.id, None)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from connectors.broker import Broker
 from connectors.gmail.message import MailMessage
 from connectors.kafka import Table
 from schemas import topics
@@ -57,10 +58,10 @@ class Mailboxes:
     @classmethod
     @asynccontextmanager
     async def follow(
-        cls, bootstrap: str, open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
+        cls, kafka: Broker | str, open_mailbox: Callable[[MailboxRecord, bytes | None], Mailbox]
     ) -> AsyncIterator[Mailboxes]:
         """The registry, read to its end and kept up to date while it is asked."""
-        async with Table.open(bootstrap, topics.MAILBOXES.name) as table:
+        async with Table.open(kafka, topics.MAILBOXES.name) as table:
             yield cls(table, open_mailbox)
 
     async def record(self, mailbox_id: str) -> MailboxRecord | None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from connectors.elasticsearch import ContentCache, Versions
+from connectors.broker import Broker
+from connectors.elasticsearch import ContentCache, Server, Versions
 from connectors.kafka import LagMeter, Log, Producer, Record, Send, Table
 from schemas import topics
 from schemas.events import (
@@ -95,17 +96,17 @@ class Purge:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, bootstrap: str, elasticsearch_url: str, progress: Callable[[str], None]
+        cls, kafka: Broker | str, elasticsearch: Server | str, progress: Callable[[str], None]
     ) -> AsyncIterator[Purge]:
         """Connections of its own, for one purge."""
         async with (
-            Producer(bootstrap) as producer,
-            Versions.open(elasticsearch_url) as versions,
-            LagMeter.open(bootstrap) as meter,
-            Log.open(bootstrap, topics.DOCUMENTS.name) as documents,
-            Table.open(bootstrap, topics.MAILBOXES.name) as registry,
-            Table.open(bootstrap, topics.CURSORS.name) as cursors,
-            ContentCache.open(elasticsearch_url, lifetime_seconds=0) as cache,
+            Producer(kafka) as producer,
+            Versions.open(elasticsearch) as versions,
+            LagMeter.open(kafka) as meter,
+            Log.open(kafka, topics.DOCUMENTS.name) as documents,
+            Table.open(kafka, topics.MAILBOXES.name) as registry,
+            Table.open(kafka, topics.CURSORS.name) as cursors,
+            ContentCache.open(elasticsearch, lifetime_seconds=0) as cache,
         ):
             tables = {topics.MAILBOXES.name: registry, topics.CURSORS.name: cursors}
             yield cls(producer, versions, meter, documents, tables, cache, progress)

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.broker import Broker
 from connectors.elasticsearch import Version, Versions
 from connectors.errors import MailstreamError, UnavailableError
 from connectors.kafka import LagMeter, Record, as_record, consumer, mapped_reads
@@ -100,7 +101,7 @@ class Replay:
     @asynccontextmanager
     async def open(
         cls,
-        bootstrap: str,
+        kafka: Broker | str,
         versions: Versions,
         new: Version,
         indexer: Indexer,
@@ -109,7 +110,7 @@ class Replay:
     ) -> AsyncIterator[Replay]:
         """A replay that goes on where the last one of the same version stopped."""
         options = {"group_id": group_of(new), "enable_auto_commit": False, "auto_offset_reset": "earliest"}
-        async with LagMeter.open(bootstrap) as meter, consumer(bootstrap, **options) as client:
+        async with LagMeter.open(kafka) as meter, consumer(kafka, **options) as client:
             with mapped_reads(topics.DOCUMENTS.name):
                 partitions = list(await meter.ends([topics.DOCUMENTS.name]))
                 client.assign(partitions)

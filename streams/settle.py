@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import Consumer
 from mode.supervisors import CrashingSupervisor
 
+from connectors.broker import Broker, broker
 from connectors.kafka import Record
 
 # A dead member's partitions move after this long: short enough not to be missed, long enough for a
@@ -49,12 +51,14 @@ class SettlingConsumer(Consumer):
         return bool(super().ack(message))
 
 
-def create_app(name: str, bootstrap: str, data_directory: Path) -> faust.App:
+def create_app(name: str, kafka: Broker | str, data_directory: Path) -> faust.App:
     """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group."""
     data_directory.mkdir(parents=True, exist_ok=True)
+    server = broker(kafka)
     app = faust.App(
         name,
-        broker=f"kafka://{bootstrap}",
+        broker=f"kafka://{server.address}",
+        broker_credentials=_credentials(server),
         datadir=str(data_directory),
         store="memory://",
         key_serializer="raw",
@@ -76,6 +80,18 @@ def create_app(name: str, bootstrap: str, data_directory: Path) -> faust.App:
     )
     app.transport.Consumer = SettlingConsumer  # type: ignore[misc]
     return app
+
+
+def _credentials(server: Broker) -> Credentials | None:
+    if server.uses_sasl:
+        return SASLCredentials(
+            mechanism=server.mechanism,
+            username=server.username,
+            password=server.password,
+            ssl_context=server.tls(),
+        )
+    context = server.tls()
+    return SSLCredentials(context) if context is not None else None
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from pydantic import ValidationError
 
+from connectors.broker import Broker
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError
 from connectors.kafka import LagMeter, Log, Record, read_partition, read_table
@@ -97,31 +98,31 @@ async def find_message(index: Index, mailbox_id: str, name: str) -> str:
 
 
 async def trace(
-    bootstrap: str, meter: LagMeter, index: Index, mailbox: MailboxRecord, message_id: str
+    kafka: Broker | str, meter: LagMeter, index: Index, mailbox: MailboxRecord, message_id: str
 ) -> Trace:
     """Everything about one message; nothing is an answer too."""
     facts, found = _Facts(mailbox), Trace(mailbox.mailbox_id, message_id)
-    await _registry(bootstrap, facts, found)
-    await _events(bootstrap, meter, facts, found)
-    await _registers(bootstrap, meter, facts, found)
-    await _letters(bootstrap, facts, found)
+    await _registry(kafka, facts, found)
+    await _events(kafka, meter, facts, found)
+    await _registers(kafka, meter, facts, found)
+    await _letters(kafka, facts, found)
     await _index(index, facts, found)
     found.steps.sort(key=lambda step: step.at or 0)
     found.diagnosis = _diagnosis(facts, found)
     return found
 
 
-async def _registry(bootstrap: str, facts: _Facts, found: Trace) -> None:
-    registry = await read_table(bootstrap, topics.MAILBOXES.name)
+async def _registry(kafka: Broker | str, facts: _Facts, found: Trace) -> None:
+    registry = await read_table(kafka, topics.MAILBOXES.name)
     value = registry.get(suppressed_key(found.mailbox_id, found.message_id))
     if value is not None:
         facts.suppression = Suppression.decode(value)
         found.steps.append(Step(facts.suppression.suppressed_at, "registry", "purged: on the suppress list"))
-    cursor = (await read_table(bootstrap, topics.CURSORS.name)).get(found.mailbox_id)
+    cursor = (await read_table(kafka, topics.CURSORS.name)).get(found.mailbox_id)
     facts.cursor = Cursor.decode(cursor) if cursor is not None else None
 
 
-async def _events(bootstrap: str, meter: LagMeter, facts: _Facts, found: Trace) -> None:
+async def _events(kafka: Broker | str, meter: LagMeter, facts: _Facts, found: Trace) -> None:
     for topic, group in (
         (topics.CHANGES.name, topics.EXTRACT_GROUP),
         (topics.BACKFILL.name, topics.EXTRACT_GROUP),
@@ -132,7 +133,7 @@ async def _events(bootstrap: str, meter: LagMeter, facts: _Facts, found: Trace) 
         own = partition_for(found.mailbox_id, partitions)
         # Changes lie with their mailbox; deferred work is spread by document.
         for partition in range(partitions) if topic == topics.DEFERRED.name else [own]:
-            async for record in read_partition(bootstrap, topic, partition):
+            async for record in read_partition(kafka, topic, partition):
                 if found.message_id.encode() not in (record.value or b""):
                     continue
                 waiting = record.offset >= committed.get(TopicPartition(topic, partition), 0)
@@ -158,11 +159,11 @@ def _event(record: Record, facts: _Facts, found: Trace, *, waiting: bool) -> Non
     found.steps.append(Step(event.emitted_at, record.topic, what, waiting))
 
 
-async def _registers(bootstrap: str, meter: LagMeter, facts: _Facts, found: Trace) -> None:
+async def _registers(kafka: Broker | str, meter: LagMeter, facts: _Facts, found: Trace) -> None:
     topic, key = topics.DOCUMENTS.name, message_key(found.mailbox_id, found.message_id)
     partition = partition_for(key, len(await meter.ends([topic])))
     committed = (await meter.committed(topics.INDEX_GROUP)).get(TopicPartition(topic, partition), 0)
-    async with Log.open(bootstrap, topic, partition) as log:
+    async with Log.open(kafka, topic, partition) as log:
         async for record in log.read():
             owner, name = split_key(record.key)
             if owner != key:
@@ -188,8 +189,8 @@ async def _registers(bootstrap: str, meter: LagMeter, facts: _Facts, found: Trac
     found.labels = sorted(facts.state.label_ids)
 
 
-async def _letters(bootstrap: str, facts: _Facts, found: Trace) -> None:
-    async with LetterBox.open(bootstrap) as box:
+async def _letters(kafka: Broker | str, facts: _Facts, found: Trace) -> None:
+    async with LetterBox.open(kafka) as box:
         for letter in box.letters.values():
             dead = letter.letter
             if (dead.mailbox_id, dead.message_id) != (found.mailbox_id, found.message_id):

@@ -1,6 +1,10 @@
-"""A proxy in front of Elasticsearch that refuses, delays and cuts off, as told; it counts what it did."""
+"""A proxy in front of Elasticsearch that refuses, delays and cuts off, as told; it counts what it did.
+
+It may speak TLS, and ask for an API key as Elasticsearch does.
+"""
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +19,10 @@ _PASSED_ON = ("Content-Type", "X-Elastic-Product")
 class ElasticsearchProxy:
     """``busy_bulks`` and ``busy_items`` are refused (429) before ``slow_seconds`` counts; 0 is off."""
 
-    def __init__(self, target: str, session: ClientSession) -> None:
+    def __init__(self, target: str, session: ClientSession, api_key: str | None = None) -> None:
         self.target = target
         self._session = session
+        self._api_key = api_key
         self.url = ""
         self.busy_bulks = 0  # whole bulks still to be refused
         self.busy_items = 0  # items still to be refused, every other one of a bulk
@@ -26,24 +31,26 @@ class ElasticsearchProxy:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: str) -> AsyncIterator["ElasticsearchProxy"]:
+    async def open(
+        cls, target: str, tls: ssl.SSLContext | None = None, api_key: str | None = None
+    ) -> AsyncIterator["ElasticsearchProxy"]:
         """A proxy on a free port of this machine."""
         async with ClientSession() as session:
-            proxy = cls(target, session)
-            async with proxy._served():
+            proxy = cls(target, session, api_key)
+            async with proxy._served(tls):
                 yield proxy
 
     @asynccontextmanager
-    async def _served(self) -> AsyncIterator[None]:
+    async def _served(self, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
         application = web.Application(client_max_size=200 * 1024 * 1024)
         application.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(application)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         assert site._server is not None
         port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         try:
             yield
         finally:
@@ -51,6 +58,16 @@ class ElasticsearchProxy:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if self._api_key is not None and request.headers.get("Authorization") != f"ApiKey {self._api_key}":
+            self.seen["key refused"] += 1
+            error = {
+                "type": "security_exception",
+                "reason": "unable to authenticate with provided credentials",
+            }
+            return web.json_response(
+                {"error": error, "status": 401}, status=401, headers={"X-Elastic-Product": "Elasticsearch"}
+            )
+        self.seen["request"] += 1
         if not request.path.endswith("_bulk"):
             return await self._forward(request, body)
         if self.busy_bulks:

@@ -97,7 +97,7 @@ def documents(running: Pipeline) -> dict[str, dict[str, Any]]:
     """Every live document by id, without what may differ between two runs."""
 
     async def read() -> dict[str, dict[str, Any]]:
-        async with Index.open(running.elasticsearch_url) as index:
+        async with Index.open(running.settings.elasticsearch) as index:
             return {
                 document.pop("_id"): {
                     name: _without(value, PLACES) if name == "registers" else value

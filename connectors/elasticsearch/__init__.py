@@ -3,7 +3,8 @@
 from connectors.elasticsearch.bulk import Stored, Write
 from connectors.elasticsearch.content_cache import ContentCache
 from connectors.elasticsearch.index import Index
+from connectors.elasticsearch.server import Server
 from connectors.elasticsearch.vectors import Vectors
 from connectors.elasticsearch.versions import Version, Versions
 
-__all__ = ["ContentCache", "Index", "Stored", "Vectors", "Version", "Versions", "Write"]
+__all__ = ["ContentCache", "Index", "Server", "Stored", "Vectors", "Version", "Versions", "Write"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch, BadRequestError, NotFoundError
 
-from connectors.elasticsearch.index import connected
 from connectors.elasticsearch.mapped import mapped
+from connectors.elasticsearch.server import Server, connected
 from schemas.callers import CALLERS_INDEX, CallerRecord
 
 _KEYWORD = {"type": "keyword"}
@@ -30,9 +30,9 @@ class Callers:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Callers]:
+    async def open(cls, elasticsearch: Server | str) -> AsyncIterator[Callers]:
         """A connection, closed at the end."""
-        async with connected(url) as client:
+        async with connected(elasticsearch) as client:
             yield cls(client)
 
     async def get(self, caller_id: str) -> CallerRecord | None:

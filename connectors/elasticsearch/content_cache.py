@@ -15,6 +15,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch, BadRequestError, NotFoundError
 
 from connectors.elasticsearch.mapped import mapped
+from connectors.elasticsearch.server import Server, server
 from connectors.errors import MailstreamError
 from schemas import mapping
 from schemas.events import now_milliseconds
@@ -38,10 +39,10 @@ class ContentCache:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, lifetime_seconds: float = MAX_LIFETIME_SECONDS
+        cls, elasticsearch: Server | str, lifetime_seconds: float = MAX_LIFETIME_SECONDS
     ) -> AsyncIterator[ContentCache]:
         """A connection, closed at the end; while it is open, entries that have ended are removed."""
-        client = AsyncElasticsearch(url, request_timeout=REQUEST_TIMEOUT_SECONDS, max_retries=0)
+        client = server(elasticsearch).client(request_timeout=REQUEST_TIMEOUT_SECONDS, max_retries=0)
         cache = cls(client, lifetime_seconds)
         cleaning = asyncio.create_task(cache._clean())
         try:

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, OrjsonSerializer
+from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
 from connectors.elasticsearch.bulk import BulkSink, Stored, Write
 from connectors.elasticsearch.mapped import mapped
+from connectors.elasticsearch.server import Server, connected
 from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from schemas import mapping
 
 log = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_SECONDS = 60
 # The first version that takes vectors as base64 of big-endian floats.
 PACKED_VECTORS_SINCE = (9, 3)
 
@@ -34,9 +34,9 @@ class Index:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Index]:
+    async def open(cls, elasticsearch: Server | str) -> AsyncIterator[Index]:
         """A connection, closed at the end. The server is first asked when it is first used."""
-        async with connected(url) as client:
+        async with connected(elasticsearch) as client:
             yield cls(client)
 
     @property
@@ -170,18 +170,6 @@ class Index:
             if not hits:
                 return
             after = hits[-1]["sort"]
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[AsyncElasticsearch]:
-    """A client of the server, closed at the end."""
-    client = AsyncElasticsearch(
-        url, request_timeout=REQUEST_TIMEOUT_SECONDS, retry_on_timeout=False, serializer=OrjsonSerializer()
-    )
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.bulk import BulkSink
-from connectors.elasticsearch.index import Index, available_analyzer, connected, takes_packed_vectors
+from connectors.elasticsearch.index import Index, available_analyzer, takes_packed_vectors
 from connectors.elasticsearch.mapped import mapped
+from connectors.elasticsearch.server import Server, connected
 from connectors.elasticsearch.vectors import Vectors
 from connectors.errors import UnavailableError
 from schemas import mapping
@@ -50,9 +51,9 @@ class Versions:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Versions]:
+    async def open(cls, elasticsearch: Server | str) -> AsyncIterator[Versions]:
         """A connection, closed at the end."""
-        async with connected(url) as client:
+        async with connected(elasticsearch) as client:
             versions = cls(client)
             with mapped():
                 versions._sink.packed_vectors = await takes_packed_vectors(client)

@@ -1,0 +1,84 @@
+"""Settings of how servers are reached: what does not go together is refused when it is read."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.settings import Settings
+from connectors.errors import ConfigurationError
+from tests.commands import command
+
+SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "anna"}
+SECRET = "never-to-be-said"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL: "),
+        ({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM: "),
+        (SASL, "KAFKA_SECURITY_PROTOCOL=SASL_SSL needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
+        ({"KAFKA_SASL_PASSWORD": SECRET}, "need KAFKA_SECURITY_PROTOCOL=SASL_SSL"),
+        (
+            {**SASL, "KAFKA_SASL_PASSWORD": SECRET, "KAFKA_SASL_PASSWORD_FILE": "/x"},
+            "KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE: only one of them",
+        ),
+        ({"KAFKA_CA_FILE": "/x"}, "KAFKA_CA_FILE and KAFKA_CLIENT_CERTIFICATE_FILE need"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CLIENT_KEY_FILE": "/x"},
+            "KAFKA_CLIENT_KEY_FILE needs KAFKA_CLIENT_CERTIFICATE_FILE",
+        ),
+        ({"ELASTICSEARCH_URL": "127.0.0.1:9200"}, "ELASTICSEARCH_URL must begin with http:// or https://"),
+        ({"ELASTICSEARCH_CA_FILE": "/x"}, "ELASTICSEARCH_CA_FILE needs an ELASTICSEARCH_URL"),
+        (
+            {"ELASTICSEARCH_API_KEY": SECRET, "ELASTICSEARCH_API_KEY_FILE": "/x"},
+            "ELASTICSEARCH_API_KEY and ELASTICSEARCH_API_KEY_FILE: only one of them",
+        ),
+        (
+            {"ELASTICSEARCH_API_KEY": SECRET, "ELASTICSEARCH_URL": f"https://anna:{SECRET}@127.0.0.1:9200"},
+            "ELASTICSEARCH_API_KEY and a user in ELASTICSEARCH_URL: only one of them",
+        ),
+        (
+            {**SASL, "KAFKA_SASL_PASSWORD_FILE": "/nowhere"},
+            "KAFKA_SASL_PASSWORD_FILE cannot be read: [Errno 2]",
+        ),
+        (
+            {**SASL, "KAFKA_SASL_PASSWORD": SECRET, "KAFKA_CA_FILE": "/nowhere"},
+            "KAFKA_CA_FILE /nowhere: No such file",
+        ),
+    ],
+)
+def test_what_does_not_go_together(given: dict[str, str], words: str) -> None:
+    code, output, errors = command(given, "topics", "apply")
+    assert code == 1
+    [line] = errors.splitlines()
+    assert words in line
+    assert SECRET not in output + errors
+
+
+def _settings(**given: object) -> Settings:
+    return Settings.model_validate(given)
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    settings = _settings(
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_username="anna",
+        kafka_sasl_password_file=str(file),
+        elasticsearch_api_key_file=str(file),
+    )
+    assert settings.kafka.password == settings.elasticsearch.api_key == SECRET
+    assert settings.kafka.options()["sasl_plain_password"] == SECRET
+    shown = f"{settings!r} {settings.kafka!r} {settings.kafka} {settings.elasticsearch!r}"
+    assert SECRET not in shown
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match=r"ELASTICSEARCH_API_KEY_FILE .* is empty"):
+        _ = _settings(elasticsearch_api_key_file=str(file)).elasticsearch
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    settings = _settings(kafka_ca_file="", elasticsearch_api_key_file="", kafka_client_certificate_file="")
+    assert settings.kafka.ca_file is settings.kafka.certificate_file is None
+    assert settings.kafka.options() == {"security_protocol": "PLAINTEXT", "ssl_context": None}
