@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
+import click
 import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from cli.main import mailstream
 from cli.settings import Settings
 from schemas import topics
 from tests.tools import tool
@@ -316,6 +318,17 @@ def test_scaling_stays_within_the_partitions(kind: str) -> None:
 
 
 # --- what must hold of every pod ---------------------------------------------------------------------------
+
+
+def test_every_process_is_a_command_of_ours() -> None:
+    for name, container in containers(manifests("--values", EVERYTHING)):
+        command: click.Command = mailstream
+        for word in container.get("args", ()):
+            if isinstance(command, click.Group):
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, (name, word)
+                command = found
+        assert "args" not in container or not isinstance(command, click.Group), name
 
 
 def test_every_container_is_confined() -> None:

@@ -17,6 +17,8 @@ from cli.main import COMMANDS
 from cli.settings import Settings
 from connectors.clamav_check import check_configuration
 from devstack.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
+from devstack.gmail.mailfiles import read_mail
+from devstack.gmail.server import GmailEmulator
 from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # docker-compose may have to be built
@@ -221,3 +223,28 @@ def test_prometheus_asks_every_process(composed: dict[str, Any]) -> None:
     running = {name for name, known in ours(composed).items() if not known.get("profiles")} - once
     port = ours(composed)["source"]["environment"]["METRICS_PORT"]
     assert set(asked[0]["targets"]) == {f"{name}:{port}" for name in running}
+
+
+def test_the_demo_writes_a_mailbox_and_finds_its_credentials(
+    composed: dict[str, Any], tmp_path: Path
+) -> None:
+    services = ours(composed)
+    scripts = [
+        services[name]["entrypoint"][2].replace("/tmp/", f"{tmp_path}/") for name in ("gmail", "mailbox")
+    ]
+    # The last line of each needs its network, and Kafka.
+    write, fetch = (script.strip().rpartition("\n")[0] for script in scripts)
+    environment = {"PATH": f"{HADOLINT.parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-ec", write], check=True, env=environment, timeout=120)
+    mail = {"anna@example.com": read_mail(tmp_path / "anna.mbox")}
+    assert len(mail["anna@example.com"]) > 50
+    emulator = GmailEmulator(mail, host="localhost").start()
+    try:
+        fetch = fetch.replace("http://gmail:8025", emulator.url)
+        subprocess.run(["sh", "-ec", fetch], check=True, env=environment, timeout=60)
+    finally:
+        emulator.stop()
+    token = json.loads((tmp_path / "token.json").read_text())
+    assert emulator.url.startswith("http://localhost:")
+    assert token["token_uri"] == f"{emulator.url}/token"
+    assert {"type", "client_id", "client_secret", "refresh_token"} <= token.keys()
