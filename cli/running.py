@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -16,17 +15,15 @@ from cli.settings import Settings
 from connectors.errors import ConfigurationError
 from connectors.gmail.mailboxes import GmailMailboxes
 from connectors.gmail.quota import ProjectQuota, Quota, quota
+from connectors.logs import start_logging
+from connectors.metrics import show_mailboxes
 from connectors.vault import Vault
 
 
 def start_observing(settings: Settings) -> None:
     """Logs to standard error, metrics to their port."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
-    for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    start_logging(settings.log_level, settings.log_format)
+    show_mailboxes(settings.metrics_mailboxes)
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
 

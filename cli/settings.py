@@ -170,6 +170,14 @@ class Settings(BaseSettings):
         le=65_531,
         description="Port of the Prometheus metrics, of `worker all` the first of five; 0 serves none",
     )
+    metrics_mailboxes: int = Field(
+        100,
+        ge=0,
+        description="Mailboxes that have metrics of their own in each process; of all, the worst is told",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line"
     )

@@ -27,11 +27,13 @@ from connectors.errors import (
 )
 from connectors.history import Translator
 from connectors.kafka import Producer, Send
+from connectors.logs import about
 from connectors.mail_source import MailSource
 from connectors.metrics import (
     gmail_history_gap_gauge,
     gmail_sync_latency_histogram,
     source_events_counter,
+    stage_seconds_histogram,
 )
 from connectors.walk import Walk
 from schemas import topics
@@ -43,7 +45,6 @@ from schemas.events import (
     SyncRequest,
     now_milliseconds,
 )
-from schemas.identity import hashed
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,10 @@ class MailboxSync:
 
     async def run(self) -> None:
         """Go on for ever. Raises what no retry can mend, AuthorizationError above all."""
+        with about(self.mailbox.mailbox_id):
+            await self._run()
+
+    async def _run(self) -> None:
         await self._patiently(self.begin)
         loops = [asyncio.create_task(self._for_ever(step)) for step in (self.follow_step, self._walk.step)]
         try:
@@ -203,7 +208,8 @@ class MailboxSync:
         hints.woken.clear()
         for chore in self.chores:
             await chore.run(self)
-        reached = await self.follow_history()
+        with stage_seconds_histogram.labels(stage="source").time():
+            reached = await self.follow_history()
         early = reached < hints.newest and hints.polls < EARLY_PUSH_POLLS
         if hints.published_at is not None and not early:
             waited_seconds = (now_milliseconds() - hints.published_at) / 1000
@@ -248,8 +254,7 @@ class MailboxSync:
             await self.emit(topics.CHANGES.name, translator.release())
             for chore in self.chores:
                 await chore.put_off(self, translator.kept)
-            gap = gmail_history_gap_gauge.labels(mailbox=hashed(self.mailbox.mailbox_id))
-            gap.set(max(reached - start, 0))
+            gmail_history_gap_gauge.set(self.mailbox.mailbox_id, max(reached - start, 0))
             still = now_milliseconds() - self._cursor.updated_at > HEARTBEAT_MILLISECONDS
             if reached > start or translator.drafts != self._cursor.drafts or still:
                 await self.save(history_id=max(reached, start), drafts=translator.drafts)

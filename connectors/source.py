@@ -21,9 +21,10 @@ from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
+from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
-from connectors.metrics import source_mailboxes_gauge, source_parked_counter
+from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -126,12 +127,15 @@ class SourceConnector:
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
+            measuring = asyncio.create_task(measure_lag(bootstrap))
             try:
                 while True:
                     await self._take_requests(requests, registry)
                     await registry.catch_up()
                     await self._balance(registry, cursors, producer, downstream)
             finally:
+                measuring.cancel()
+                await asyncio.gather(measuring, return_exceptions=True)
                 await self._stop_all()
 
     def _gained(self, partitions: int) -> None:
@@ -247,6 +251,7 @@ class SourceConnector:
     async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""
         self._running.pop(running.record.mailbox_id)
+        forget_mailbox(running.record.mailbox_id)
         error = running.task.exception()
         if not isinstance(error, MailstreamError):
             raise error or RuntimeError("a mailbox's loop ended by itself")
@@ -268,3 +273,5 @@ class SourceConnector:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for mailbox_id in mailbox_ids:
+            forget_mailbox(mailbox_id)

@@ -43,7 +43,7 @@ class Stream:
 
 async def _settle(stream: Stream, handle: Any, limits: BatchLimits = LIMITS) -> None:
     async with asyncio.timeout(20):
-        await settle_batches(stream, handle, limits, lambda record: record.key)
+        await settle_batches(stream, handle, limits, lambda record: record.key, "index")
 
 
 async def test_batches_overlap_and_owners_do_not_meet() -> None:
