@@ -17,13 +17,16 @@ from connectors.gmail.mailboxes import GmailMailboxes
 from connectors.gmail.quota import ProjectQuota, Quota, quota
 from connectors.logs import start_logging
 from connectors.metrics import show_mailboxes
+from connectors.tracing import start_tracing
 from connectors.vault import Vault
 
 
 def start_observing(settings: Settings) -> None:
-    """Logs to standard error, metrics to their port."""
+    """Logs to standard error, metrics to their port, traces to where they are collected."""
     start_logging(settings.log_level, settings.log_format)
     show_mailboxes(settings.metrics_mailboxes)
+    if settings.otel_exporter_otlp_endpoint:
+        start_tracing(settings.otel_exporter_otlp_endpoint)
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
 

@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Mailboxes that have metrics of their own in each process; of all, the worst is told",
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        "", description="Where traces go (OTLP over HTTP), with the extra `otel`; none: nobody traces"
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="Log lines for people, or one JSON object a line"
     )

@@ -35,6 +35,7 @@ from connectors.metrics import (
     source_events_counter,
     stage_seconds_histogram,
 )
+from connectors.tracing import Headers, headers, span
 from connectors.walk import Walk
 from schemas import topics
 from schemas.events import (
@@ -78,6 +79,7 @@ class _Hints:
     newest: int = 0  # the highest historyId that a push named
     published_at: int | None = None  # of the oldest push that no poll has answered
     polls: int = 0  # since that one
+    headers: Headers = ()  # of that one: the trace that it began
 
 
 class MailboxSync:
@@ -115,7 +117,7 @@ class MailboxSync:
 
     # --- what others ask -----------------------------------------------------------------------------
 
-    def hint(self, request: SyncRequest) -> None:
+    def hint(self, request: SyncRequest, trace: Headers = ()) -> None:
         """Somebody has a hint that there is news. A push that names nothing new is none."""
         if request.history_id is not None:
             if request.history_id <= self._hints.newest:
@@ -124,6 +126,7 @@ class MailboxSync:
             self._hints.polls = 0
             if self._hints.published_at is None:
                 self._hints.published_at = request.requested_at
+                self._hints.headers = trace
         self._hints.woken.set()
 
     async def record(self, request: SyncRequest) -> bool:
@@ -214,7 +217,7 @@ class MailboxSync:
         if hints.published_at is not None and not early:
             waited_seconds = (now_milliseconds() - hints.published_at) / 1000
             gmail_sync_latency_histogram.labels(lane="push").observe(max(waited_seconds, 0.0))
-            hints.published_at = None
+            hints.published_at, hints.headers = None, ()
         wait_seconds = self.config.poll_seconds
         if early:
             wait_seconds = min(wait_seconds, EARLY_PUSH_SECONDS * 2**hints.polls)
@@ -280,8 +283,12 @@ class MailboxSync:
         """Send events and wait until the broker has confirmed each."""
         coming = iter(changes)
         while some := list(islice(coming, EVENTS_A_SEND)):
-            await self._producer.send([Send(topic, change.mailbox_id, change.encode()) for change in some])
+            await self._producer.send([self._event(topic, change) for change in some])
             source_events_counter.labels(topic=topic).inc(len(some))
+
+    def _event(self, topic: str, change: MessageChange) -> Send:
+        with span("source", self._hints.headers, change.mailbox_id, change.message_id):
+            return Send(topic, change.mailbox_id, change.encode(), trace=headers())
 
     async def save(self, **update: Any) -> None:
         """Write the cursor with these fields changed. What it covers must have been confirmed before.

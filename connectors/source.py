@@ -25,6 +25,7 @@ from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
 from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
+from connectors.tracing import Headers
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -151,7 +152,7 @@ class SourceConnector:
         offsets: dict[TopicPartition, int] = {}
         for partition, records in batches.items():
             for record in records:
-                if not await self._take(record.value or b"", registry):
+                if not await self._take(record.value or b"", tuple(record.headers), registry):
                     with suppress(KafkaError):  # not ours any more: the next owner takes it
                         requests.seek(partition, record.offset)
                     await asyncio.sleep(_UNRECORDED_SECONDS)
@@ -164,7 +165,7 @@ class SourceConnector:
                 # The group has moved on: the next owner takes them again, which does no harm.
                 log.warning("requests were not committed: %s", error)
 
-    async def _take(self, value: bytes, registry: Table) -> bool:
+    async def _take(self, value: bytes, headers: Headers, registry: Table) -> bool:
         try:
             request = SyncRequest.decode(value)
         except ValidationError:
@@ -176,7 +177,7 @@ class SourceConnector:
             record = registry.values.get(request.mailbox_id)
             return request.kind == "hint" or record is None or not self._is_followed(record)
         if request.kind == "hint":
-            running.sync.hint(request)
+            running.sync.hint(request, headers)
             return True
         return await running.sync.record(request)
 

@@ -22,6 +22,7 @@ from connectors.errors import (
 from connectors.kafka import Record
 from connectors.logs import about
 from connectors.metrics import gmail_sync_latency_histogram, stage_events_counter
+from connectors.tracing import span
 from schemas.events import (
     ChangeKind,
     Deferred,
@@ -84,7 +85,10 @@ class Extract:
         except ValidationError as error:
             await self._undecodable(record, error)
             return
-        with about(change.mailbox_id, change.message_id):
+        with (
+            about(change.mailbox_id, change.message_id),
+            span("extract", record.headers, change.mailbox_id, change.message_id),
+        ):
             await self._change(record, change)
 
     async def _change(self, record: Record, change: MessageChange) -> None:
@@ -110,7 +114,10 @@ class Extract:
         except ValidationError as error:
             await self._undecodable(record, error)
             return
-        with about(work.mailbox_id, work.message_id):
+        with (
+            about(work.mailbox_id, work.message_id),
+            span("slow", record.headers, work.mailbox_id, work.message_id),
+        ):
             await self._deferred(record, work)
 
     async def _deferred(self, record: Record, work: Deferred) -> None:

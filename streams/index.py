@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from connectors.metrics import (
     index_documents_counter,
     stage_events_counter,
 )
+from connectors.tracing import Headers, spans
 from schemas import topics
 from schemas.events import now_milliseconds
 from schemas.identity import MESSAGE_PATH, document_id, message_key
@@ -154,7 +156,9 @@ class Indexer:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
+        started_ns = time.time_ns()
         groups = await self._grouped(records)
+        works = _works(groups)
         done = sum(len(group.registers) for group in groups)
         rounds, waited_seconds = 0, 0.0
         while groups:
@@ -171,6 +175,7 @@ class Indexer:
                 wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
                 await asyncio.sleep(wait_seconds)
                 waited_seconds += wait_seconds
+        spans("index", started_ns, time.time_ns(), works)
         _count("done", done)
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
@@ -367,6 +372,17 @@ class Indexer:
             known |= dict(zip(new, computed, strict=True))
             index_chunks_counter.inc(len(new))
         return known
+
+
+def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:
+    """What a batch is to the traces: each message once for each trace that it belongs to."""
+    works = {
+        (record.headers, group.mailbox_id, group.message_id): None
+        for group in groups
+        for _, record in group.registers
+        if record.headers
+    }
+    return list(works)
 
 
 def _count(outcome: str, events: int = 1) -> None:

@@ -272,4 +272,5 @@ def _record(event: Any) -> Record:
         (message.key or b"").decode("utf-8", "replace"),
         message.value,
         int(message.timestamp * 1000) if message.timestamp is not None else None,
+        tuple(dict(message.headers or ()).items()),
     )
