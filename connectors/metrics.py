@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from schemas.identity import hashed
 
@@ -39,6 +39,9 @@ class Metric:
     meaning: str
     labels: tuple[str, ...]
 
+
+# A second series for each counter, which says when it began, is of no use to anybody here.
+disable_created_metrics()
 
 DECLARED: list[Metric] = []
 # How many mailboxes of a process have series of their own; ``start_observing`` sets it.

@@ -50,7 +50,7 @@ class Collected:
         self.texts[process] = text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if not sample.name.endswith("_created") and sample.value:
+                if sample.value:
                     base = sample.name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
                     self.changed.add(base)
                 for label, value in sample.labels.items():

@@ -1,21 +1,25 @@
-"""A run over a handful of mails moves every metric that is declared, or a table says why not."""
+"""What a deployment says of itself: a run over a handful of mails moves every metric, is logged, traced."""
 
 import asyncio
+import gzip
 import json
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 from elasticsearch import Elasticsearch
 from googleapiclient.discovery import build
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from cli.mailbox import register
 from cli.pipeline import Pipeline, mailbox_id_of
@@ -23,7 +27,7 @@ from connectors.clamav_check import EICAR
 from connectors.kafka import Producer, Send
 from connectors.metrics import DECLARED, LABELS
 from devstack.gmail.faults import Fault
-from devstack.gmail.mailfiles import MailBytes
+from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
 from devstack.gmail.pubsub import PUSH_ACCOUNT
 from devstack.gmail.server import GmailEmulator
 from devstack.local import free_ports
@@ -31,7 +35,7 @@ from devstack.sample.scans import scanned_image
 from devstack.stack import Stack
 from schemas import mapping, topics
 from schemas.events import MailboxRecord
-from schemas.identity import document_id
+from schemas.identity import document_id, hashed
 from tests.commands import command
 from tests.gmail_api import as_service
 from tests.metrics import Collected
@@ -43,6 +47,7 @@ ADDRESS, REFUSED = "anna@example.com", "bert@example.com"
 AUDIENCE, TOPIC = "https://mail.example.com", "projects/p/topics/gmail"
 MARKER = "xylophone"  # stands in texts, names and addresses, and nowhere in logs or metrics
 WAIT_SECONDS = 90.0
+MBOX = os.environ.get("METRICS_MBOX")  # further mail, at full size
 # What no quiet run can move, why, and where it is seen to move.
 EXCEPTIONS = {
     "index_conflicts_total": ("two index workers must meet on one message", "services/test_convergence.py"),
@@ -72,9 +77,29 @@ class _Scanner(BaseHTTPRequestHandler):
         pass
 
 
+class _Collector(BaseHTTPRequestHandler):
+    """Takes in traces, as an OpenTelemetry collector does."""
+
+    spans: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.spans.extend(scope.spans)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
-def _scanner() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Scanner)
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -101,7 +126,9 @@ def _mail(number: int) -> bytes:
 @contextmanager
 def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, GmailEmulator]]:
     push_port, serve_port = free_ports(2)
-    mails = [MailBytes(_mail(number)) for number in range(4)]
+    mails: list[RawMail] = [MailBytes(_mail(number)) for number in range(4)]
+    if MBOX is not None:
+        mails += read_mail(Path(MBOX))
     faults = [Fault("rate_limit", "messages.get", count=1, retry_after_seconds=1)]
     emulator = GmailEmulator({ADDRESS: mails, REFUSED: mails[:1]}, faults=faults).start()
     try:
@@ -119,7 +146,7 @@ def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, Gmail
         ).execute()
         described = emulator.describe()
         described["mailboxes"] = [box for box in described["mailboxes"] if box["address"] == ADDRESS]
-        with _scanner() as scanner:
+        with _served(_Scanner) as scanner, _served(_Collector) as collector:
             settings = {
                 "GMAIL_PUBSUB_TOPIC": TOPIC,
                 "SOURCE_POLL_SECONDS": "3600",
@@ -132,10 +159,12 @@ def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, Gmail
                 "SERVE_PORT": str(serve_port),
                 "EPHEMERAL_DIRECTORY": f"/dev/shm/mailstream-test-{os.getpid()}",
                 "LOG_FORMAT": "json",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
                 "LOG_LEVEL": "info",
             }
-            options = {"gmail": described, "also": settings, "metrics": True}
-            with pipeline(None, directory, stack=stack, **options) as running:
+            with pipeline(
+                None, directory, stack=stack, gmail=described, also=settings, metrics=True
+            ) as running:
                 yield running, emulator
     finally:
         emulator.stop()
@@ -146,6 +175,21 @@ def _wait(collected: Collected, *names: str) -> None:
     while missing := set(names) - collected.changed:
         assert time.monotonic() < deadline, f"these stay at 0: {missing}"
         time.sleep(0.2)
+
+
+def _trace_of(*names: str) -> list[Any]:
+    """The spans of a trace that has these, each the parent of the next; waits for one."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        spans = {span.span_id: span for span in list(_Collector.spans)}
+        for last in spans.values():
+            chain = [last]
+            while parent := spans.get(chain[0].parent_span_id):
+                chain.insert(0, parent)
+            if tuple(span.name for span in chain) == names:
+                return chain
+        assert time.monotonic() < deadline, f"no such trace: {Counter(s.name for s in spans.values())}"
+        time.sleep(0.5)
 
 
 async def _disturb(running: Pipeline, emulator: GmailEmulator) -> None:
@@ -216,6 +260,7 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         settle(running)
         asyncio.run(_disturb(running, emulator))
         _wait(collected, "source_parked_total", "dead_letters_total")
+        _trace_of("push", "source", "extract", "index")
         _search(running)
         _lose_a_document(running, emulator)
         _wait(collected, "source_audit_gauge", "search_seconds", "search_timeouts_total")
@@ -258,3 +303,14 @@ def test_logs_are_json_with_what_they_are_about_and_nothing_private(run: tuple[C
     parsed = [json.loads(line) for line in lines if line.startswith("{")]
     assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, parsed))
     assert any("mailbox" in line and line["logger"].startswith("connectors") for line in parsed)
+
+
+def test_one_trace_leads_from_the_push_to_searchable(run: tuple[Collected, Path]) -> None:
+    chain = _trace_of("push", "source", "extract", "index")
+    assert len({span.trace_id for span in chain}) == 1
+    starts = [span.start_time_unix_nano for span in chain]
+    assert starts == sorted(starts)
+    said = [{each.key: each.value.string_value for each in span.attributes} for span in chain]
+    assert all(attributes["mailbox"] == hashed(mailbox_id_of(ADDRESS)) for attributes in said)
+    assert len({attributes["message_id"] for attributes in said[1:]}) == 1
+    assert MARKER not in str(_Collector.spans)
