@@ -22,13 +22,21 @@ from connectors.vault import Vault
 
 
 def start_observing(settings: Settings) -> None:
-    """Logs to standard error, metrics to their port, traces to where they are collected."""
+    """Logs to standard error, metrics to their port, traces to where they are collected.
+
+    Raises ConfigurationError where the port is taken, or the extra for traces is not installed.
+    """
     start_logging(settings.log_level, settings.log_format)
     show_mailboxes(settings.metrics_mailboxes)
     if settings.otel_exporter_otlp_endpoint:
         start_tracing(settings.otel_exporter_otlp_endpoint)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port)
+        try:
+            start_http_server(settings.metrics_port)
+        except OSError as error:
+            raise ConfigurationError(
+                f"METRICS_PORT {settings.metrics_port} cannot be used: {error.strerror}"
+            ) from error
 
 
 def _keys(settings: Settings) -> list[str]:

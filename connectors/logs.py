@@ -67,7 +67,7 @@ def start_logging(level: str, form: str) -> None:
     """Log to standard error from ``level`` on, as "text" or "json"."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
     for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -41,7 +41,7 @@ class Metric:
 
 
 # A second series for each counter, which says when it began, is of no use to anybody here.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 DECLARED: list[Metric] = []
 # How many mailboxes of a process have series of their own; ``start_observing`` sets it.
