@@ -25,6 +25,7 @@ from cli.settings import Settings
 from cli.status import Observer, Status
 from connectors.errors import MailstreamError, UnavailableError
 from connectors.kafka import apply_topics
+from devstack.local import free_ports
 from schemas.events import MailboxRecord
 from schemas.topics import with_partitions
 
@@ -35,7 +36,7 @@ PROCESSES = {
     "index": ["worker", "index"],
 }
 # Started only by name.
-OTHERS = {"push": ["push"]}
+OTHERS = {"push": ["push"], "reap": ["reap", "--every", "1"], "serve": ["serve"]}
 START_SECONDS = 30.0
 # Its servers are given: what the caller's own deployment asks for does not hold for them.
 _OPEN_SERVERS = {
@@ -77,9 +78,11 @@ class Pipeline:
     gmail: dict[str, Any] = field(default_factory=dict)  # what a running emulator says of itself
     also: dict[str, str] = field(default_factory=dict)  # further environment variables
     policies: dict[str, Any] = field(default_factory=dict)  # further fields of the mailboxes' records
+    metrics: bool = False  # whether each process serves its metrics, see ``metrics_ports``
 
     def __post_init__(self) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.metrics_ports: dict[str, int] = {}
         self.drop_directory = self.directory / "new-mail"
         self._key = base64.b64encode(hashlib.sha256(b"a key for emulated mailboxes").digest()).decode()
 
@@ -176,6 +179,9 @@ class Pipeline:
         self, name: str, arguments: Sequence[str], stdout: int | IO[bytes] | None = None
     ) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **(self.environment if self.gmail else {})}
+        if self.metrics and self.gmail:
+            [self.metrics_ports[name]] = free_ports(1)
+            environment["METRICS_PORT"] = str(self.metrics_ports[name])
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", *arguments],

@@ -145,7 +145,7 @@ def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _run_faust(name: str) -> None:
-    from cli.status import STAGES
+    from schemas.topics import STAGES
     from streams.apps import run_worker
 
     config = settings()

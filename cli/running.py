@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -15,19 +14,29 @@ from cli.settings import Settings
 from connectors.errors import ConfigurationError
 from connectors.gmail.mailboxes import GmailMailboxes
 from connectors.gmail.quota import ProjectQuota, Quota, quota
+from connectors.logs import start_logging
+from connectors.metrics import show_mailboxes
+from connectors.tracing import start_tracing
 from connectors.vault import Vault
 
 
 def start_observing(settings: Settings, probes: Probes | None = None) -> None:
-    """Logs to standard error, metrics and probes to their port; without ``probes``, alive is ready."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
-    for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    """Logs to standard error, metrics and probes to their port, traces to where they are collected; without
+    ``probes``, alive is ready.
+
+    Raises ConfigurationError where the port is taken, or the extra for traces is not installed.
+    """
+    start_logging(settings.log_level, settings.log_format)
+    show_mailboxes(settings.metrics_mailboxes)
+    if settings.otel_exporter_otlp_endpoint:
+        start_tracing(settings.otel_exporter_otlp_endpoint)
     if settings.metrics_port:
-        serve_probes(settings.metrics_port, probes or Probes())
+        try:
+            serve_probes(settings.metrics_port, probes or Probes())
+        except OSError as error:
+            raise ConfigurationError(
+                f"METRICS_PORT {settings.metrics_port} cannot be used: {error.strerror}"
+            ) from error
 
 
 def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:

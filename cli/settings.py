@@ -203,6 +203,17 @@ class Settings(BaseSettings):
         le=65_531,
         description="Port of the Prometheus metrics, of `worker all` the first of five; 0 serves none",
     )
+    metrics_mailboxes: int = Field(
+        100,
+        ge=0,
+        description="Mailboxes that have metrics of their own in each process; of all, the worst is told",
+    )
+    otel_exporter_otlp_endpoint: str = Field(
+        "", description="Where traces go (OTLP over HTTP), with the extra `otel`; none: nobody traces"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line"
     )

@@ -20,13 +20,6 @@ from schemas import topics
 from schemas.events import Cursor, MailboxRecord
 from streams.letter_box import LetterBox
 
-STAGES = {
-    "extract": (topics.EXTRACT_GROUP, (topics.CHANGES.name, topics.BACKFILL.name)),
-    "slow": (topics.SLOW_GROUP, (topics.DEFERRED.name,)),
-    "index": (topics.INDEX_GROUP, (topics.DOCUMENTS.name,)),
-}
-
-
 _AUDIT_FIELDS = ("missing", "stale", "labels", "kept", "finished_at")
 
 
@@ -107,7 +100,7 @@ class Observer:
             for key, value in sorted(self._registry.values.items())
             if "/" not in key
         ]
-        lag = {name: await self._meter.lag(group, names) for name, (group, names) in STAGES.items()}
+        lag = {name: await self._meter.lag(group, names) for name, (group, names) in topics.STAGES.items()}
         await self._letters.catch_up()
         letters = Counter(letter.letter.mailbox_id for letter in self._letters.waiting())
         for mailbox in mailboxes:

@@ -20,7 +20,7 @@ from schemas.events import (
     labels_key,
     now_milliseconds,
 )
-from schemas.identity import hashed, partition_for
+from schemas.identity import partition_for
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Watch(_Periodic):
             expires_at = await self._source.watch(self._topic, mailbox.include_labels, mailbox.exclude_labels)
             renewed_at = now
             await sync.save(watch_expires_at=expires_at, watch_renewed_at=renewed_at)
-        gmail_watch_expiry_gauge.labels(mailbox=hashed(self._mailbox.mailbox_id)).set(expires_at / 1000)
+        gmail_watch_expiry_gauge.set(self._mailbox.mailbox_id, expires_at / 1000)
         return _renewal(renewed_at, expires_at)
 
 

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from connectors import tracing
 from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
 from schemas.topics import DOCUMENTS, Topic
@@ -34,7 +35,8 @@ class Send:
     key: str
     value: bytes | None  # None is a tombstone
     partition: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tracing.Headers = ()
+    trace: tracing.Headers = ()  # the span it belongs to; that in which it is sent, if none is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Record:
     key: str
     value: bytes | None
     written_at: int | None = None  # milliseconds since 1970; None where nobody asked for it
+    headers: tracing.Headers = ()
 
 
 class Producer:
@@ -98,7 +101,7 @@ class Producer:
                     record.value,
                     record.key.encode(),
                     partition=record.partition,
-                    headers=list(record.headers),
+                    headers=[*record.headers, *(record.trace or tracing.headers())],
                 )
                 for record in records
             ]
@@ -185,7 +188,8 @@ def mapped_reads(topic: str) -> Iterator[None]:
 def as_record(record: Any) -> Record:
     """A record of aiokafka's as ours."""
     key = (record.key or b"").decode("utf-8", "replace")
-    return Record(record.topic, record.partition, record.offset, key, record.value, record.timestamp)
+    place = (record.topic, record.partition, record.offset)
+    return Record(*place, key, record.value, record.timestamp, tuple(record.headers))
 
 
 class Table:

@@ -27,12 +27,15 @@ from connectors.errors import (
 )
 from connectors.history import Translator
 from connectors.kafka import Producer, Send
+from connectors.logs import about
 from connectors.mail_source import MailSource
 from connectors.metrics import (
     gmail_history_gap_gauge,
     gmail_sync_latency_histogram,
     source_events_counter,
+    stage_seconds_histogram,
 )
+from connectors.tracing import Headers, headers, span
 from connectors.walk import Walk
 from schemas import topics
 from schemas.events import (
@@ -43,7 +46,6 @@ from schemas.events import (
     SyncRequest,
     now_milliseconds,
 )
-from schemas.identity import hashed
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class _Hints:
     newest: int = 0  # the highest historyId that a push named
     published_at: int | None = None  # of the oldest push that no poll has answered
     polls: int = 0  # since that one
+    headers: Headers = ()  # of that one: the trace that it began
 
 
 class MailboxSync:
@@ -114,7 +117,7 @@ class MailboxSync:
 
     # --- what others ask -----------------------------------------------------------------------------
 
-    def hint(self, request: SyncRequest) -> None:
+    def hint(self, request: SyncRequest, trace: Headers = ()) -> None:
         """Somebody has a hint that there is news. A push that names nothing new is none."""
         if request.history_id is not None:
             if request.history_id <= self._hints.newest:
@@ -123,6 +126,7 @@ class MailboxSync:
             self._hints.polls = 0
             if self._hints.published_at is None:
                 self._hints.published_at = request.requested_at
+                self._hints.headers = trace
         self._hints.woken.set()
 
     async def record(self, request: SyncRequest) -> bool:
@@ -138,6 +142,10 @@ class MailboxSync:
 
     async def run(self) -> None:
         """Go on for ever. Raises what no retry can mend, AuthorizationError above all."""
+        with about(self.mailbox.mailbox_id):
+            await self._run()
+
+    async def _run(self) -> None:
         await self._patiently(self.begin)
         loops = [asyncio.create_task(self._for_ever(step)) for step in (self.follow_step, self._walk.step)]
         try:
@@ -203,12 +211,13 @@ class MailboxSync:
         hints.woken.clear()
         for chore in self.chores:
             await chore.run(self)
-        reached = await self.follow_history()
+        with stage_seconds_histogram.labels(stage="source").time():
+            reached = await self.follow_history()
         early = reached < hints.newest and hints.polls < EARLY_PUSH_POLLS
         if hints.published_at is not None and not early:
             waited_seconds = (now_milliseconds() - hints.published_at) / 1000
             gmail_sync_latency_histogram.labels(lane="push").observe(max(waited_seconds, 0.0))
-            hints.published_at = None
+            hints.published_at, hints.headers = None, ()
         wait_seconds = self.config.poll_seconds
         if early:
             wait_seconds = min(wait_seconds, EARLY_PUSH_SECONDS * 2**hints.polls)
@@ -248,8 +257,7 @@ class MailboxSync:
             await self.emit(topics.CHANGES.name, translator.release())
             for chore in self.chores:
                 await chore.put_off(self, translator.kept)
-            gap = gmail_history_gap_gauge.labels(mailbox=hashed(self.mailbox.mailbox_id))
-            gap.set(max(reached - start, 0))
+            gmail_history_gap_gauge.set(self.mailbox.mailbox_id, max(reached - start, 0))
             still = now_milliseconds() - self._cursor.updated_at > HEARTBEAT_MILLISECONDS
             if reached > start or translator.drafts != self._cursor.drafts or still:
                 await self.save(history_id=max(reached, start), drafts=translator.drafts)
@@ -275,8 +283,12 @@ class MailboxSync:
         """Send events and wait until the broker has confirmed each."""
         coming = iter(changes)
         while some := list(islice(coming, EVENTS_A_SEND)):
-            await self._producer.send([Send(topic, change.mailbox_id, change.encode()) for change in some])
+            await self._producer.send([self._event(topic, change) for change in some])
             source_events_counter.labels(topic=topic).inc(len(some))
+
+    def _event(self, topic: str, change: MessageChange) -> Send:
+        with span("source", self._hints.headers, change.mailbox_id, change.message_id):
+            return Send(topic, change.mailbox_id, change.encode(), trace=headers())
 
     async def save(self, **update: Any) -> None:
         """Write the cursor with these fields changed. What it covers must have been confirmed before.

@@ -23,9 +23,11 @@ from connectors.downstream import Downstream, IndexDownstream
 from connectors.elasticsearch import Server
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
+from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
-from connectors.metrics import source_mailboxes_gauge, source_parked_counter
+from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
+from connectors.tracing import Headers
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -131,6 +133,7 @@ class SourceConnector:
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
+            measuring = asyncio.create_task(measure_lag(kafka))
             try:
                 while True:
                     await self._take_requests(requests, registry)
@@ -138,6 +141,8 @@ class SourceConnector:
                     await self._balance(registry, cursors, producer, downstream)
                     self._on_round()
             finally:
+                measuring.cancel()
+                await asyncio.gather(measuring, return_exceptions=True)
                 await self._stop_all()
 
     def _gained(self, partitions: int) -> None:
@@ -153,7 +158,7 @@ class SourceConnector:
         offsets: dict[TopicPartition, int] = {}
         for partition, records in batches.items():
             for record in records:
-                if not await self._take(record.value or b"", registry):
+                if not await self._take(record.value or b"", tuple(record.headers), registry):
                     with suppress(KafkaError):  # not ours any more: the next owner takes it
                         requests.seek(partition, record.offset)
                     await asyncio.sleep(_UNRECORDED_SECONDS)
@@ -166,7 +171,7 @@ class SourceConnector:
                 # The group has moved on: the next owner takes them again, which does no harm.
                 log.warning("requests were not committed: %s", error)
 
-    async def _take(self, value: bytes, registry: Table) -> bool:
+    async def _take(self, value: bytes, headers: Headers, registry: Table) -> bool:
         try:
             request = SyncRequest.decode(value)
         except ValidationError:
@@ -178,7 +183,7 @@ class SourceConnector:
             record = registry.values.get(request.mailbox_id)
             return request.kind == "hint" or record is None or not self._is_followed(record)
         if request.kind == "hint":
-            running.sync.hint(request)
+            running.sync.hint(request, headers)
             return True
         return await running.sync.record(request)
 
@@ -253,6 +258,7 @@ class SourceConnector:
     async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""
         self._running.pop(running.record.mailbox_id)
+        forget_mailbox(running.record.mailbox_id)
         error = running.task.exception()
         if not isinstance(error, MailstreamError):
             raise error or RuntimeError("a mailbox's loop ended by itself")
@@ -274,3 +280,5 @@ class SourceConnector:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for mailbox_id in mailbox_ids:
+            forget_mailbox(mailbox_id)

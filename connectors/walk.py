@@ -222,8 +222,7 @@ class Walk:
         differences = await self._compare(every_label=request.labels)
         report = differences.report(request)
         for name in ("missing", "stale", "labels"):
-            gauge = source_audit_gauge.labels(mailbox=hashed(self._mailbox.mailbox_id), difference=name)
-            gauge.set(getattr(report, name))
+            source_audit_gauge.set(self._mailbox.mailbox_id, getattr(report, name), difference=name)
         if request.repair:
             await self._sync.emit(topics.BACKFILL.name, differences.changes(self._mailbox, "audit"))
             await self._put_off(differences)

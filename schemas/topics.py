@@ -73,3 +73,10 @@ SOURCE_GROUP = "mailstream-source"
 EXTRACT_GROUP = "mailstream-extract"
 SLOW_GROUP = "mailstream-slow"
 INDEX_GROUP = "mailstream-index"
+
+# What each stage behind the source consumes, in the order of the stream.
+STAGES = {
+    "extract": (EXTRACT_GROUP, (CHANGES.name, BACKFILL.name)),
+    "slow": (SLOW_GROUP, (DEFERRED.name,)),
+    "index": (INDEX_GROUP, (DOCUMENTS.name,)),
+}

@@ -29,3 +29,13 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "missing programs: install the packages ${missing[*]}" >&2
     fi
 fi
+# promtool tests the alert rules. The package is unpacked, not installed: installed, it would start a server.
+prometheus="${XDG_CACHE_HOME:-$HOME/.cache}/mailstream/prometheus"
+if ! command -v promtool >/dev/null && [ ! -x "$prometheus/usr/bin/promtool" ]; then
+    if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+        mkdir -p "$prometheus"
+        (cd "$prometheus" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+    else
+        echo "missing programs: put promtool, of Prometheus, on the PATH" >&2
+    fi
+fi

@@ -75,6 +75,13 @@ def part_paths() -> None:
     _run(sys.executable, "-m", "tests.part_paths", str(MAIL / "office.mbox"), str(MAIL / "plain.mbox"))
 
 
+def metrics() -> None:
+    """A run over the 120 mails with real documents moves every metric, or a table says why not."""
+    os.environ["METRICS_MBOX"] = str(MAIL / "office.mbox")
+    _pytest("tests/services/test_observing.py")
+    del os.environ["METRICS_MBOX"]
+
+
 def storm() -> None:
     """2,000 operations, faults and twelve kills: the topics and the index equal the mailboxes."""
     _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
@@ -185,6 +192,7 @@ PARTS: dict[str, Callable[[], object]] = {
     "an outage of Elasticsearch": outage,
     "a storm of labels": labels,
     "office.mbox": office,
+    "metrics over office.mbox": metrics,
     "plain.mbox": plain,
 }
 

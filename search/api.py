@@ -33,7 +33,7 @@ from connectors.errors import (
     TokenRefusedError,
     UnavailableError,
 )
-from connectors.metrics import search_requests_counter, search_seconds_histogram
+from connectors.metrics import search_requests_counter, search_seconds_histogram, search_timeouts_counter
 from search.access import Access
 from search.answers import (
     AttachmentAnswer,
@@ -171,6 +171,7 @@ def _api(services: Services) -> APIRouter:
             async with asyncio.timeout(services.timeout_seconds):
                 return await work
         except TimeoutError as error:
+            search_timeouts_counter.inc()
             raise HTTPException(504, "the search took too long: ask for less") from error
 
     def audit(known: Caller, action: str, started: float, found: int, text: str = "") -> None:

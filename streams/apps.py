@@ -80,12 +80,12 @@ def extract_app(config: WorkerConfig) -> faust.App:
     @app.agent(_topic(app, topics.CHANGES), concurrency=1)
     async def changes(stream: Any) -> None:
         async with pipeline.use() as extract:
-            await settle_each(stream, extract.handle_change, EVENTS_IN_FLIGHT)
+            await settle_each(stream, extract.handle_change, EVENTS_IN_FLIGHT, "extract")
 
     @app.agent(_topic(app, topics.BACKFILL), concurrency=1)
     async def backfill(stream: Any) -> None:
         async with pipeline.use() as extract:
-            await settle_each(stream, extract.handle_change, BACKFILL_IN_FLIGHT)
+            await settle_each(stream, extract.handle_change, BACKFILL_IN_FLIGHT, "extract")
 
     return app
 
@@ -98,7 +98,7 @@ def slow_app(config: WorkerConfig) -> faust.App:
     @app.agent(_topic(app, topics.DEFERRED), concurrency=1)
     async def slow(stream: Any) -> None:
         async with pipeline.use() as extract:
-            await settle_each(stream, extract.handle_deferred, EVENTS_IN_FLIGHT)
+            await settle_each(stream, extract.handle_deferred, EVENTS_IN_FLIGHT, "slow")
 
     return app
 
@@ -129,7 +129,7 @@ def index_app(config: WorkerConfig) -> faust.App:
                 # One of the workers is enough.
                 sweep = sweep_for_ever(client, producer, lambda: _FIRST in app.consumer.assignment())
                 forgetting = group.create_task(sweep)
-                await settle_batches(stream, indexer.handle, BATCHES, message_of)
+                await settle_batches(stream, indexer.handle, BATCHES, message_of, "index")
                 forgetting.cancel()
 
             await in_group(work)

@@ -35,6 +35,7 @@ class DeadLetters:
     def __init__(self, producer: Producer, stage: str, failed_before: int = 0) -> None:
         self._producer = producer
         self._stage = stage
+        self._counter = dead_letters_counter.labels(stage=stage)  # there from the start, as 0
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self._consecutive = min(failed_before, MAX_CONSECUTIVE)
 
@@ -88,4 +89,4 @@ class DeadLetters:
             event=base64.b64encode(record.value or b"").decode() if ids_only else None,
         )
         await self._producer.send([Send(topics.DEAD_LETTERS.name, mailbox_id or "", letter.encode())])
-        dead_letters_counter.labels(stage=self._stage).inc()
+        self._counter.inc()

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from connectors.encoder import Encoder
-from connectors.metrics import content_cache_counter
+from connectors.metrics import (
+    content_cache_counter,
+    embedding_seconds_histogram,
+    embedding_texts_histogram,
+)
 from schemas.mapping import VECTOR_DIMENSIONS
 from streams.once import Once
 
@@ -53,7 +57,9 @@ class OnceEncoder:
             content_cache_counter.labels(kind="vectors", found="miss").inc(len(new))
             content_cache_counter.labels(kind="vectors", found="hit").inc(len(missing) - len(new))
             if new:
-                vectors = dict(zip(new, self._encoder.encode(list(new.values())), strict=True))
+                embedding_texts_histogram.observe(len(new))
+                with embedding_seconds_histogram.time():
+                    vectors = dict(zip(new, self._encoder.encode(list(new.values())), strict=True))
                 found |= vectors
                 self._share({keys[digest]: vector for digest, vector in vectors.items()})
         for digest, vector in found.items():

@@ -20,7 +20,9 @@ from connectors.errors import (
     UndecodableEventError,
 )
 from connectors.kafka import Record
-from connectors.metrics import gmail_sync_latency_histogram
+from connectors.logs import about
+from connectors.metrics import gmail_sync_latency_histogram, stage_events_counter
+from connectors.tracing import span
 from schemas.events import (
     ChangeKind,
     Deferred,
@@ -47,6 +49,8 @@ THROTTLED_MILLISECONDS = 15_000
 SCANNER_MILLISECONDS = 30_000
 # A mailbox whose credentials fail is looked at by a person; its events wait meanwhile.
 PARKED_MILLISECONDS = 600_000
+# What the metrics call the stage of a lane.
+_STAGES = {"fast": "extract", "slow": "slow"}
 
 
 class WorkerKilledError(MailstreamError):
@@ -79,8 +83,15 @@ class Extract:
         try:
             change = MessageChange.decode(record.value or b"")
         except ValidationError as error:
-            await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
+            await self._undecodable(record, error)
             return
+        with (
+            about(change.mailbox_id, change.message_id),
+            span("extract", record.headers, change.mailbox_id, change.message_id),
+        ):
+            await self._change(record, change)
+
+    async def _change(self, record: Record, change: MessageChange) -> None:
         if change.kind is ChangeKind.UPSERT:
             work = Deferred(
                 mailbox_id=change.mailbox_id,
@@ -94,21 +105,28 @@ class Extract:
         elif await self._wanted(change) is not None:
             # Labels and deletions never wait for the fetches of others.
             await self._documents.send(_registers_of(change))
-            self._dead_letters.succeeded()
+            self._done()
 
     async def handle_deferred(self, record: Record) -> None:
         """Settle one event of ``mail.deferred``. Raises only to stop the worker."""
         try:
             work = Deferred.decode(record.value or b"")
         except ValidationError as error:
-            await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
+            await self._undecodable(record, error)
             return
+        with (
+            about(work.mailbox_id, work.message_id),
+            span("slow", record.headers, work.mailbox_id, work.message_id),
+        ):
+            await self._deferred(record, work)
+
+    async def _deferred(self, record: Record, work: Deferred) -> None:
         wait_seconds = (work.not_before - now_milliseconds()) / 1000
         if wait_seconds > 0:
             await asyncio.sleep(min(wait_seconds, PATIENCE_SECONDS))
         if work.not_before > now_milliseconds():
             # To the end of the queue, so that what may start now is not held up.
-            await self._documents.defer(work, work.not_before - now_milliseconds())
+            await self._defer(work, work.not_before - now_milliseconds())
             return
         await self._settle(record, work, background=True)
 
@@ -117,7 +135,7 @@ class Extract:
         if mailbox is None:
             return
         if mailbox.state is MailboxState.PARKED:
-            await self._documents.defer(work, PARKED_MILLISECONDS)
+            await self._defer(work, PARKED_MILLISECONDS)
             return
         event = f"{record.topic}/{record.partition}/{record.offset}"
         fetches = self._fetches.setdefault(
@@ -129,25 +147,25 @@ class Extract:
                 if deaths >= MAX_DEATHS:
                     raise WorkerKilledError(f"{deaths} processes died on this event")
                 await self._work(mailbox, work, background)
-                self._dead_letters.succeeded()
             except ScannerUnavailableError as error:
                 log.warning("message %s of mailbox %s waits: %s", work.message_id, work.mailbox_id, error)
                 waiting = work.model_copy(update={"reason": "unavailable"})
-                await self._documents.defer(waiting, SCANNER_MILLISECONDS)
+                await self._defer(waiting, SCANNER_MILLISECONDS)
             except UnavailableError:
                 raise  # a server of ours is down: stop here, un-acked
             except NotFoundError:
                 # Gone between the event and the fetch. Its deletion is in the history, and comes.
                 log.info("message %s of mailbox %s is gone", work.message_id, work.mailbox_id)
+                self._count("gone")
             except (AuthorizationError, ConfigurationError) as error:
                 log.error("mailbox %s cannot be read: %s", work.mailbox_id, error)
-                await self._documents.defer(work, PARKED_MILLISECONDS)
+                await self._defer(work, PARKED_MILLISECONDS)
             except MailstreamError as error:
                 if not error.transient:
                     await self._fail(record, work, error, deaths + 1)
                 else:
                     wait_seconds = error.retry_after_seconds
-                    await self._documents.defer(
+                    await self._defer(
                         work, int(wait_seconds * 1000) if wait_seconds else THROTTLED_MILLISECONDS
                     )
             except Exception as error:  # noqa: BLE001
@@ -164,7 +182,7 @@ class Extract:
         client = self._mailboxes.client(mailbox)
         if client.paused_seconds > PATIENCE_SECONDS:
             # Waiting here would only keep what is behind it from its turn.
-            await self._documents.defer(work, int(client.paused_seconds * 1000))
+            await self._defer(work, int(client.paused_seconds * 1000))
             return
         if work.reason == "unavailable":
             await self._extractor.require_scanner()
@@ -180,8 +198,25 @@ class Extract:
             await self._extractor.upsert(fetched)
         latency_seconds = (now_milliseconds() - work.emitted_at) / 1000
         gmail_sync_latency_histogram.labels(lane=self._lane).observe(latency_seconds)
+        self._done()
+
+    def _done(self) -> None:
+        self._dead_letters.succeeded()
+        self._count("done")
+
+    async def _defer(self, work: Deferred, wait_milliseconds: int) -> None:
+        await self._documents.defer(work, wait_milliseconds)
+        self._count("deferred")
+
+    def _count(self, outcome: str) -> None:
+        stage_events_counter.labels(stage=_STAGES[self._lane], outcome=outcome).inc()
+
+    async def _undecodable(self, record: Record, error: ValidationError) -> None:
+        self._count("dead_letter")
+        await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
 
     async def _fail(self, record: Record, work: Deferred, error: Exception, attempts: int) -> None:
+        self._count("dead_letter")
         await self._dead_letters.write(
             record,
             error,
@@ -195,9 +230,11 @@ class Extract:
     async def _wanted(self, event: MessageChange | Deferred) -> MailboxRecord | None:
         """The mailbox; None where it is unknown, purged, or in a newer epoch, or the message was purged."""
         mailbox = await self._mailboxes.record(event.mailbox_id)
-        if mailbox is None or mailbox.state is MailboxState.PURGED or event.epoch < mailbox.epoch:
+        gone = mailbox is None or mailbox.state is MailboxState.PURGED or event.epoch < mailbox.epoch
+        if gone or self._mailboxes.suppressed(event.mailbox_id, event.message_id):
+            self._count("ignored")
             return None
-        return None if self._mailboxes.suppressed(event.mailbox_id, event.message_id) else mailbox
+        return mailbox
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:

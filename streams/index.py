@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,15 @@ from connectors.errors import (
     UndecodableEventError,
 )
 from connectors.kafka import Record
-from connectors.metrics import index_chunks_counter, index_conflicts_counter, index_documents_counter
+from connectors.logs import about
+from connectors.metrics import (
+    index_bulk_errors_counter,
+    index_chunks_counter,
+    index_conflicts_counter,
+    index_documents_counter,
+    stage_events_counter,
+)
+from connectors.tracing import Headers, spans
 from schemas import topics
 from schemas.events import now_milliseconds
 from schemas.identity import MESSAGE_PATH, document_id, message_key
@@ -147,7 +156,10 @@ class Indexer:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
+        started_ns = time.time_ns()
         groups = await self._grouped(records)
+        works = _works(groups)
+        done = sum(len(group.registers) for group in groups)
         rounds, waited_seconds = 0, 0.0
         while groups:
             if rounds == MAX_ROUNDS:
@@ -159,9 +171,12 @@ class Indexer:
                 if waited_seconds >= OUTAGE_SECONDS:
                     raise
                 log.warning("%s; trying again", error)
+                index_bulk_errors_counter.labels(kind="unavailable").inc()
                 wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
                 await asyncio.sleep(wait_seconds)
                 waited_seconds += wait_seconds
+        spans("index", started_ns, time.time_ns(), works)
+        _count("done", done)
 
     async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
         groups: dict[str, _Group] = {}
@@ -170,14 +185,17 @@ class Indexer:
             await self._gone.refresh()
         for record in records:
             if record.value is None:
+                _count("ignored")
                 continue  # a tombstone makes room in the topic; what the index shows is said by registers
             try:
                 register = decode_register(record.key, record.value)
             except ValueError as error:
                 reason = UndecodableEventError(f"not a register: {type(error).__name__}")
                 await self._dead_letters.write(record, reason)
+                _count("dead_letter")
                 continue
             if self._gone is not None and self._gone.has(register):
+                _count("ignored")
                 late.append((register, record))
                 continue
             owner = document_id(register.mailbox_id, register.message_id)
@@ -292,6 +310,8 @@ class Indexer:
                 again[plan.group.message_document] = plan.group
 
     async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
+        with about(plan.group.mailbox_id, plan.group.message_id):
+            log.warning("document %s is refused: %s", plan.write.document_id, error)
         await self._dead_letters.write(
             plan.group.record_of(plan.part_path),
             error,
@@ -352,6 +372,21 @@ class Indexer:
             known |= dict(zip(new, computed, strict=True))
             index_chunks_counter.inc(len(new))
         return known
+
+
+def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:
+    """What a batch is to the traces: each message once for each trace that it belongs to."""
+    works = {
+        (record.headers, group.mailbox_id, group.message_id): None
+        for group in groups
+        for _, record in group.registers
+        if record.headers
+    }
+    return list(works)
+
+
+def _count(outcome: str, events: int = 1) -> None:
+    stage_events_counter.labels(stage="index", outcome=outcome).inc(events)
 
 
 def _embedded(heading: str, piece: Chunk) -> str:

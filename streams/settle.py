@@ -7,12 +7,14 @@ file and ``apps`` imports faust.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import faust
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
@@ -21,6 +23,7 @@ from mode.supervisors import CrashingSupervisor
 
 from connectors.broker import Broker, broker
 from connectors.kafka import Record
+from connectors.metrics import stage_oldest_gauge, stage_seconds_histogram
 
 # A dead member's partitions move after this long: short enough not to be missed, long enough for a
 # garbage collection or a busy disk.
@@ -100,6 +103,7 @@ class _Entry:
 
     event: Any
     record: Record
+    arrived: float  # by the monotonic clock
     done: bool = False
 
     @property
@@ -110,16 +114,24 @@ class _Entry:
 class _Lanes:
     """The events of each partition in offset order: acks run behind the first that is not done."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str) -> None:
         self._lanes: dict[tuple[str, int], deque[_Entry]] = {}
+        self._seconds = stage_seconds_histogram.labels(stage=stage)
+        _OPEN.setdefault(stage, WeakSet()).add(self)
+        stage_oldest_gauge.labels(stage=stage).set_function(lambda: _oldest_seconds(stage))
 
     def append(self, event: Any) -> _Entry:
-        entry = _Entry(event, _record(event))
+        entry = _Entry(event, _record(event), time.monotonic())
         self._lane(entry).append(entry)
         return entry
 
+    def heads(self) -> list[Record]:
+        """Of each partition the first that is not done."""
+        return [lane[0].record for lane in list(self._lanes.values()) if lane]
+
     def finish(self, entry: _Entry) -> None:
         entry.done = True
+        self._seconds.observe(time.monotonic() - entry.arrived)
         lane = self._lane(entry)
         while lane and lane[0].done:
             lane.popleft().event.ack()
@@ -128,12 +140,26 @@ class _Lanes:
         return self._lanes.setdefault((entry.record.topic, entry.record.partition), deque())
 
 
-async def settle_each(stream: Any, handle: Callable[[Record], Awaitable[None]], in_flight: int) -> None:
+# The lanes of each stage that has an agent at work: extract has two.
+_OPEN: dict[str, WeakSet[_Lanes]] = {}
+
+
+def _oldest_seconds(stage: str) -> float:
+    """Asked from the thread that serves the metrics."""
+    heads = [record for lanes in list(_OPEN[stage]) for record in lanes.heads()]
+    written = [record.written_at for record in heads if record.written_at is not None]
+    return max(time.time() - min(written) / 1000, 0.0) if written else 0.0
+
+
+async def settle_each(
+    stream: Any, handle: Callable[[Record], Awaitable[None]], in_flight: int, stage: str
+) -> None:
     """Handle events side by side, at most ``in_flight`` of them unfinished or waiting for an earlier one.
 
-    What ``handle`` raises stops the worker, with the event and all behind it un-acked.
+    ``stage`` names the work in the metrics. What ``handle`` raises stops the worker, with the event and all
+    behind it un-acked.
     """
-    lanes = _Lanes()
+    lanes = _Lanes(stage)
     slots = asyncio.Semaphore(in_flight)
 
     def finished(entry: _Entry, task: asyncio.Task[None]) -> None:
@@ -172,13 +198,15 @@ async def settle_batches(
     handle: Callable[[list[Record]], Awaitable[None]],
     limits: BatchLimits,
     owner: Callable[[Record], str],
+    stage: str,
 ) -> None:
     """Handle events in batches of what has arrived: one when it is quiet, ``limits.records`` under load.
 
     Events of one ``owner`` are never in two batches at once: those that come while one is under way wait for
-    its end. What ``handle`` raises stops the worker, with its batch and all behind it un-acked.
+    its end. ``stage`` names the work in the metrics. What ``handle`` raises stops the worker, with its batch
+    and all behind it un-acked.
     """
-    lanes = _Lanes()
+    lanes = _Lanes(stage)
     waiting: deque[_Entry] = deque()
     busy: set[str] = set()  # owners
     changed = asyncio.Condition()
@@ -260,4 +288,5 @@ def _record(event: Any) -> Record:
         (message.key or b"").decode("utf-8", "replace"),
         message.value,
         int(message.timestamp * 1000) if message.timestamp is not None else None,
+        tuple(dict(message.headers or ()).items()),
     )

@@ -22,6 +22,7 @@ from connectors.errors import (
     RejectedDocumentError,
     UnavailableError,
 )
+from connectors.metrics import index_bulk_errors_counter
 from schemas import mapping
 
 # One request stays well below the server's limit (100 MB), and small enough to be parsed quickly.
@@ -34,6 +35,7 @@ BUSY_RETRIES = 6
 # How long a writer waits that met an index which is being replaced, see ``versions``.
 HELD_SECONDS = 0.5
 BUSY_WAIT_SECONDS = 0.2  # doubled each time: 25 s in all
+BULK_ERRORS = ("retry", "too_large", "rejected", "unavailable")  # as the metrics know them
 
 _CONFLICT = 409
 _HELD = 403
@@ -79,6 +81,7 @@ class BulkSink:
     def __init__(self, client: AsyncElasticsearch) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(BULKS_IN_FLIGHT)
+        self._errors = {kind: index_bulk_errors_counter.labels(kind=kind) for kind in BULK_ERRORS}
         self.packed_vectors = False
 
     async def write(self, index: str, writes: Sequence[Write]) -> list[MailstreamError | None]:
@@ -95,6 +98,11 @@ class BulkSink:
         for error in ended:
             if error is not None:
                 raise error
+        for item in items:
+            if isinstance(item.result, DocumentTooLargeError):
+                self._errors["too_large"].inc()
+            elif isinstance(item.result, RejectedDocumentError):
+                self._errors["rejected"].inc()
         return [item.result for item in items]
 
     def _item(self, write: Write) -> _Item:
@@ -138,6 +146,7 @@ class BulkSink:
                     item.result = _result(index, item.write, answer)
             if not busy:
                 return
+            self._errors["retry"].inc(len(busy))
             waiting = busy
             await asyncio.sleep(BUSY_WAIT_SECONDS * 2**attempt)
         raise UnavailableError("Elasticsearch is overloaded: it keeps refusing writes (429)")

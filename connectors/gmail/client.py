@@ -38,7 +38,11 @@ from connectors.gmail.base64_stream import AttachmentData
 from connectors.gmail.message import MailMessage, decode_base64url, from_json
 from connectors.gmail.quota import GmailRateLimiter
 from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
-from connectors.metrics import gmail_requests_counter
+from connectors.metrics import (
+    gmail_quota_refused_counter,
+    gmail_quota_units_counter,
+    gmail_requests_counter,
+)
 from schemas.events import ChangeKind
 
 Result = TypeVar("Result")
@@ -237,14 +241,14 @@ class GmailClient:
         url = f"{root}/gmail/v1/users/me/messages/{message_id}/attachments/{reference}"
         received_bytes = 0
         with await self._limiter.acquire(self._costs["attachments.get"], background=background):
-            gmail_requests_counter.labels(method="attachments.get").inc()
+            self._count("attachments.get")
             session = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
             try:
                 response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
                 if response.status_code != http.client.OK:
                     error = _status_error(response.status_code, response.content, response.headers)
                     if isinstance(error, RateLimitedError):
-                        self._limiter.refused(error)
+                        self._refused("attachments.get", error)
                     raise _stale_reference(error)
                 blocks = response.iter_content(STREAM_BLOCK_BYTES)
                 data = AttachmentData()
@@ -268,14 +272,23 @@ class GmailClient:
             return resource, connection.http.received_bytes
 
         with await self._limiter.acquire(self._costs[method], background=background):
-            gmail_requests_counter.labels(method=method).inc()
+            self._count(method)
             try:
                 resource, received_bytes = await self._run(execute)
             except RateLimitedError as error:
-                self._limiter.refused(error)
+                self._refused(method, error)
                 raise
             self._limiter.accepted(received_bytes)
         return resource
+
+    def _count(self, method: str) -> None:
+        gmail_requests_counter.labels(method=method).inc()
+        gmail_quota_units_counter.labels(method=method).inc(self._costs[method])
+        gmail_quota_refused_counter.labels(method=method)  # there from the first request on, as 0
+
+    def _refused(self, method: str, error: RateLimitedError) -> None:
+        self._limiter.refused(error)
+        gmail_quota_refused_counter.labels(method=method).inc(self._costs[method])
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, mapped, work)

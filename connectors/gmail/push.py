@@ -22,6 +22,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from connectors.errors import TokenForbiddenError, TokenRefusedError, UnavailableError
 from connectors.kafka import Producer, Send, Table
+from connectors.tracing import headers, span
 from schemas import topics
 from schemas.events import MailboxRecord, MailboxState, SyncRequest, now_milliseconds
 
@@ -122,6 +123,12 @@ def read_notice(message: Any) -> Notice | None:
         return None
 
 
+def _hint(mailbox_id: str, notice: Notice) -> Send:
+    hint = SyncRequest(mailbox_id=mailbox_id, history_id=notice.history_id, requested_at=notice.published_at)
+    with span("push", mailbox_id=mailbox_id):
+        return Send(topics.SYNC_REQUESTS.name, mailbox_id, hint.encode(), trace=headers())
+
+
 class Hints:
     """Passes notices on to the sources that own the mailboxes."""
 
@@ -144,20 +151,7 @@ class Hints:
             history_id, at = self._forwarded.get(mailbox_id, (-1, 0.0))
             if notice.history_id > history_id or now - at > FORWARDED_SECONDS:
                 new.append(mailbox_id)
-        await self._producer.send(
-            [
-                Send(
-                    topics.SYNC_REQUESTS.name,
-                    mailbox_id,
-                    SyncRequest(
-                        mailbox_id=mailbox_id,
-                        history_id=notice.history_id,
-                        requested_at=notice.published_at,
-                    ).encode(),
-                )
-                for mailbox_id in new
-            ]
-        )
+        await self._producer.send([_hint(mailbox_id, notice) for mailbox_id in new])
         for mailbox_id in new:
             self._forwarded[mailbox_id] = (notice.history_id, now)
         return len(new)

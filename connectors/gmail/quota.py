@@ -15,12 +15,11 @@ import itertools
 import math
 import random
 from dataclasses import dataclass, replace
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from connectors.errors import RateLimitedError
 from connectors.gmail.window import Clock, Window
-from connectors.metrics import gmail_api_quota_gauge
-from schemas.identity import hashed
+from connectors.metrics import gmail_api_quota_gauge, gmail_requests_waiting_gauge
 
 _COMMON = {
     "getProfile": 1,
@@ -109,7 +108,6 @@ class ProjectQuota:
         self._waiting: set[GmailRateLimiter] = set()
         self._turns = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        self._gauge = gmail_api_quota_gauge.labels(mailbox="project")
 
     def limiter(self, mailbox_id: str = "") -> GmailRateLimiter:
         """The limiter of one mailbox. It starts empty: the last owner may have spent the minute's units."""
@@ -159,7 +157,7 @@ class ProjectQuota:
                     break
                 self._minute.spend(waiter.units)
                 self._day.spend(waiter.units)
-                self._gauge.set(self._minute.remaining)
+                gmail_api_quota_gauge.set_project(self._minute.remaining)
                 limiter.let_go(next(self._turns))
                 given = True
                 break
@@ -207,7 +205,9 @@ class GmailRateLimiter:
         self._served = -1
         self._paused_until = -math.inf
         self._refusals = 0
-        self._gauge = gmail_api_quota_gauge.labels(mailbox=hashed(mailbox_id)) if mailbox_id else None
+        self._mailbox_id = mailbox_id
+        if mailbox_id:
+            finalize(self, gmail_api_quota_gauge.forget, mailbox_id)
 
     @property
     def remaining_units(self) -> int | None:
@@ -225,7 +225,8 @@ class GmailRateLimiter:
         heapq.heappush(self._waiters, waiter)
         self._project.wake(self)
         try:
-            await granted
+            with gmail_requests_waiting_gauge.track_inprogress():
+                await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
                 self.end(units)  # it was let go in the very moment in which nobody wanted it any more
@@ -299,8 +300,8 @@ class GmailRateLimiter:
         self._in_flight += 1
         self._in_flight_limit = min(self._in_flight_limit + 0.01, self._most_in_flight)
         self._units.spend(waiter.units)
-        if self._gauge is not None:
-            self._gauge.set(self._units.remaining)
+        if self._mailbox_id:
+            gmail_api_quota_gauge.set(self._mailbox_id, self._units.remaining)
         waiter.granted.set_result(None)
 
 

@@ -232,8 +232,9 @@ def test_a_rolling_restart_is_not_noticed(stack: Stack, tmp_path: Path) -> None:
                 for instance in instances:
                     _drain(instance, token, stack)
             finally:
-                for thread in (arrivals, *searchers):
-                    thread.enough()
+                arrivals.enough()
+                for searcher in searchers:
+                    searcher.enough()
             assert [error for searcher in searchers for error in searcher.errors] == []
             assert all(searcher.answered > 20 for searcher in searchers)
         status = settle(running)  # the lag recovers

@@ -38,10 +38,10 @@ def main(bootstrap: str, group: str, topic: str, directory: Path, form: str) -> 
     @app.agent(app.topic(topic, key_type=bytes, value_type=bytes), concurrency=1)
     async def agent(stream: Any) -> None:
         if form == "each":
-            await settle_each(stream, handle, 100)
+            await settle_each(stream, handle, 100, "extract")
         else:
             limits = BatchLimits(records=10, size_bytes=1_000_000, in_flight=3)
-            await settle_batches(stream, handle_batch, limits, lambda record: str(record.offset))
+            await settle_batches(stream, handle_batch, limits, lambda record: str(record.offset), "index")
 
     faust.Worker(app, loglevel="warning").execute_from_commandline()
 

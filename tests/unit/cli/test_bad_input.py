@@ -125,3 +125,13 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert f"mailstream {name}" in command.help
     # The list of commands is shown without importing them; its lines must not grow apart from the help.
     assert " ".join(command.help.partition("\n\n")[0].split()) == COMMANDS[name][1]
+
+
+def test_a_metrics_port_that_is_taken(busy_port: int) -> None:
+    _says(_run("source", METRICS_PORT=str(busy_port)), 1, f"METRICS_PORT {busy_port} cannot be used")
+
+
+def test_traces_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not installed
+    endpoint = "http://127.0.0.1:4318"
+    _says(_run("source", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint), 1, "install mailstream[otel]")

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError
+from prometheus_client import REGISTRY
 
 from connectors.elasticsearch import Stored, Write, bulk
 from connectors.elasticsearch.bulk import BulkSink
@@ -65,6 +66,10 @@ def _writes(*names: str, size_bytes: int = 10) -> list[Write]:
     return [Write(name, {"text": "x" * size_bytes}) for name in names]
 
 
+def _errors(kind: str) -> float:
+    return REGISTRY.get_sample_value("index_bulk_errors_total", {"kind": kind}) or 0.0
+
+
 async def test_only_what_was_refused_is_sent_again() -> None:
     server = Server(
         lambda ids: [
@@ -72,8 +77,10 @@ async def test_only_what_was_refused_is_sent_again() -> None:
         ],
         503,
     )
+    before = _errors("retry")
     assert await _write(server, *_writes("a", "b", "c")) == [None, None, None]
     assert server.sent == [["a", "b", "c"], ["a", "c"], ["a", "c"]]
+    assert _errors("retry") - before == 2 + 2
 
 
 async def test_a_server_that_stays_busy_is_unavailable_and_nothing_is_rejected() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import deque
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cli.sync import described
 from connectors.errors import RateLimitedError
@@ -97,6 +98,15 @@ def _project(limits: Limits, rate: float = 1.0) -> ProjectQuota:
 
 
 PLENTY = Limits(math.inf, math.inf, math.inf)
+
+
+async def test_what_waits_is_counted() -> None:
+    limiter = _project(Limits(6_000, math.inf, math.inf), rate=1).limiter("box")
+    waiting = asyncio.create_task(limiter.acquire(20))
+    await asyncio.sleep(0)
+    assert REGISTRY.get_sample_value("gmail_requests_waiting") == 1
+    with await waiting:
+        assert REGISTRY.get_sample_value("gmail_requests_waiting") == 0
 
 
 async def test_live_goes_before_backfill_and_mailboxes_take_turns() -> None:

@@ -1,15 +1,17 @@
 """Batches side by side: never two with one owner, acks in offset order, nothing acked past a failure."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from connectors.kafka import Record
-from streams.settle import BatchLimits, settle_batches
+from streams.settle import BatchLimits, _Lanes, settle_batches
 
 LIMITS = BatchLimits(records=10, size_bytes=1_000, in_flight=3)
 
@@ -37,13 +39,14 @@ class Stream:
             key=key.encode(),
             value=b"x" * 20,
             timestamp=None,
+            headers=(),
         )
         return SimpleNamespace(message=message, ack=lambda: self.acked.append((partition, offset)))
 
 
 async def _settle(stream: Stream, handle: Any, limits: BatchLimits = LIMITS) -> None:
     async with asyncio.timeout(20):
-        await settle_batches(stream, handle, limits, lambda record: record.key)
+        await settle_batches(stream, handle, limits, lambda record: record.key, "index")
 
 
 async def test_batches_overlap_and_owners_do_not_meet() -> None:
@@ -100,3 +103,20 @@ async def test_an_event_larger_than_a_batch_goes_alone() -> None:
     with pytest.raises(RuntimeError, match="done"):
         await _settle(stream, handle, BatchLimits(records=10, size_bytes=5, in_flight=1))
     assert sizes == [1, 1, 1]
+
+
+async def test_the_oldest_open_event_and_the_seconds_of_each_are_measured() -> None:
+    def seconds() -> float:
+        return REGISTRY.get_sample_value("stage_seconds_count", {"stage": "test"}) or 0.0
+
+    lanes = _Lanes("test")
+    message = SimpleNamespace(
+        topic="t", partition=0, offset=1, key=b"k", value=b"", timestamp=time.time() - 90, headers=()
+    )
+    entry = lanes.append(SimpleNamespace(message=message, ack=lambda: None))
+    oldest = REGISTRY.get_sample_value("stage_oldest_seconds", {"stage": "test"})
+    assert oldest is not None
+    assert 90 <= oldest < 100
+    lanes.finish(entry)
+    assert REGISTRY.get_sample_value("stage_oldest_seconds", {"stage": "test"}) == 0
+    assert seconds() == 1
