@@ -18,11 +18,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh
 demo: setup ## The whole path on this machine, then three searches (DEMO_ARGS="" keeps it running)
 	$(BIN)/mailstream demo $(if $(filter undefined,$(origin DEMO_ARGS)),--once,$(DEMO_ARGS))
 
-tools: setup ## Build helm, kubeconform and docker-compose, which tests call, into the user's cache
+tools: setup ## Build kubeconform and docker-compose, which test-full calls, into the user's cache
 	$(BIN)/python -m tests.tools
 
-test: tools ## Unit, contract, and one short seed of each service and kill test (real servers)
-	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder --durations 15
+test: setup ## Unit, contract, and one short seed of each service and kill test (real servers)
+	$(BIN)/python -m pytest tests -m "not built" -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-full: tools ## Every "must show" at full size, with the time of each part
 	$(BIN)/python scripts/test_full.py

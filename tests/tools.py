@@ -1,6 +1,7 @@
 """Programs that tests call and that come as Go modules: built once a user and version, into the cache.
 
-``python -m tests.tools`` builds what is missing; ``make test`` does so first, because it takes minutes.
+``python -m tests.tools`` builds what is missing; ``make test-full`` does so first. It takes minutes, so
+``make test`` leaves out the tests with the mark ``built``, which call them.
 """
 
 import os
@@ -27,7 +28,6 @@ class Tool:
 TOOLS = {
     tool.name: tool
     for tool in (
-        Tool("helm.sh/helm/v3/cmd/helm", "v3.22.0", "helm"),
         Tool("github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0", "kubeconform"),
         Tool("github.com/docker/compose/v2/cmd", "v2.40.3", "docker-compose"),
     )

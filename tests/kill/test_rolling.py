@@ -221,7 +221,8 @@ def test_a_rolling_restart_is_not_noticed(stack: Stack, tmp_path: Path) -> None:
         with _serving(running) as instances:
             arrivals = Arrivals(running.drop_directory)
             searchers = [Searcher(instances, token) for _ in range(SEARCHERS)]
-            for thread in (arrivals, *searchers):
+            load: list[Arrivals | Searcher] = [arrivals, *searchers]
+            for thread in load:
                 thread.start()
             try:
                 _go_on(running, "nothing")
@@ -232,9 +233,8 @@ def test_a_rolling_restart_is_not_noticed(stack: Stack, tmp_path: Path) -> None:
                 for instance in instances:
                     _drain(instance, token, stack)
             finally:
-                arrivals.enough()
-                for searcher in searchers:
-                    searcher.enough()
+                for thread in load:
+                    thread.enough()
             assert [error for searcher in searchers for error in searcher.errors] == []
             assert all(searcher.answered > 20 for searcher in searchers)
         status = settle(running)  # the lag recovers

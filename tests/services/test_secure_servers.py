@@ -175,7 +175,7 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         encoder="hash",
         also={**servers.settings, "LOG_LEVEL": "debug"},
     ) as made:
-        made.start()
+        made.start("source", "extract", "index")
         settle(made)
         yield made
 

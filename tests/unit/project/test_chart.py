@@ -35,7 +35,7 @@ Manifest = dict[str, Any]
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(tool("helm")), *map(str, arguments)]
+    command = [str(Path(sys.executable).with_name("helm")), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -232,6 +232,7 @@ def test_lint(values: Path | None) -> None:
     assert "[WARNING]" not in done.stdout
 
 
+@pytest.mark.built
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--values", MINIMAL), ("--values", EVERYTHING), ("--set", "autoscaling.kind=hpa")],
@@ -245,6 +246,7 @@ def test_kubernetes_takes_what_is_rendered(kubernetes_schemas: Path, arguments: 
     assert summary["valid"] == sum(bool(document) for document in yaml.safe_load_all(text)) > 15
 
 
+@pytest.mark.built
 def test_the_examples_are_valid(kubernetes_schemas: Path) -> None:
     text = "\n---\n".join((EXAMPLES / name).read_text() for name in ("strimzi.yaml", "eck.yaml"))
     done = conform(kubernetes_schemas, text)
@@ -252,6 +254,7 @@ def test_the_examples_are_valid(kubernetes_schemas: Path) -> None:
     assert json.loads(done.stdout)["summary"]["valid"] == 3
 
 
+@pytest.mark.built
 @pytest.mark.parametrize(
     ("kind", "path", "value"),
     [
