@@ -20,8 +20,12 @@ from pydantic import ValidationError
 from connectors.broker import Broker
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
+<<<<<<< HEAD
 from connectors.elasticsearch import Server
 from connectors.errors import MailstreamError
+=======
+from connectors.errors import AuthorizationError, ConfigurationError, MailstreamError
+>>>>>>> metrics
 from connectors.kafka import Producer, Send, Table, consumer
 from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
@@ -112,6 +116,8 @@ class SourceConnector:
         self._partitions = 1
         self._ownership = _Ownership(self._stop_all, self._gained)
         self._running: dict[str, _Running] = {}
+        for usual in (AuthorizationError, ConfigurationError):
+            source_parked_counter.labels(reason=usual.__name__)  # there as 0: the first one is an increase
 
     async def run(self) -> None:
         """Go on until cancelled. Raises UnavailableError when Kafka stays away."""

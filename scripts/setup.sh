@@ -31,11 +31,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 # promtool tests the alert rules. The package is unpacked, not installed: installed, it would start a server.
 prometheus="${XDG_CACHE_HOME:-$HOME/.cache}/mailstream/prometheus"
+unpack_prometheus() {
+    (cd "$prometheus" && apt-get download -qq -o APT::Sandbox::User=root prometheus \
+        && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+}
 if ! command -v promtool >/dev/null && [ ! -x "$prometheus/usr/bin/promtool" ]; then
-    if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
-        mkdir -p "$prometheus"
-        (cd "$prometheus" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
-    else
-        echo "missing programs: put promtool, of Prometheus, on the PATH" >&2
-    fi
+    mkdir -p "$prometheus"
+    unpack_prometheus || { apt-get update -qq && unpack_prometheus; } \
+        || echo "missing programs: put promtool, which belongs to Prometheus, on the PATH" >&2
 fi

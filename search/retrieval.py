@@ -29,8 +29,9 @@ from search.snippets import snippet
 # Documents taken from each list before they are fused: for a first page, and for the last that is shown.
 CANDIDATES = SCALED
 MAX_CANDIDATES = 400
-# How many the search among vectors looks at for each that it returns, and at least.
-KNN_OVERSAMPLING, KNN_CANDIDATES = 1.5, 100
+# How many the search among vectors looks at: at least, and for each that it returns. Where words help, what is
+# overlooked among vectors costs little; alone, it costs rank.
+KNN_CANDIDATES, KNN_OVERSAMPLING, LONE_KNN_OVERSAMPLING = 100, 1.5, 4
 # Among how many of the best by words one is looked for that has two of them.
 AGREEING = 20
 _AGREES = 2.0**40  # no score is larger than its root, nor one above zero smaller than one by its root
@@ -93,7 +94,8 @@ class Retrieval:
         end = offset + limit
         size = min(max(CANDIDATES, end + 1), MAX_CANDIDATES)
         by_meaning, (by_words, words_agree) = await asyncio.gather(
-            self._by_meaning(question, filters, size),  # first, because it takes longer
+            # First, because it takes longer.
+            self._by_meaning(question, filters, size, alone=mode is Mode.SEMANTIC),
             self._by_words(question, filters, size) if mode is not Mode.SEMANTIC else _nothing(),
         )
         results = Results([])
@@ -186,10 +188,13 @@ class Retrieval:
         ]
         return sorted(plain, key=lambda candidate: -candidate.score), agree
 
-    async def _by_meaning(self, question: "_Question", filters: Clause, size: int) -> list[Candidate]:
+    async def _by_meaning(
+        self, question: "_Question", filters: Clause, size: int, *, alone: bool
+    ) -> list[Candidate]:
         if question.vector is None:
             return []
-        looked_at = max(KNN_CANDIDATES, int(size * KNN_OVERSAMPLING))
+        oversampling = LONE_KNN_OVERSAMPLING if alone else KNN_OVERSAMPLING
+        looked_at = max(KNN_CANDIDATES, int(size * oversampling))
         nearest = {"k": size, "num_candidates": looked_at, "filter": filters}
         return await self._candidates({"knn": {**question.knn, **nearest}}, size)
 
