@@ -20,12 +20,8 @@ from pydantic import ValidationError
 from connectors.broker import Broker
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
-<<<<<<< HEAD
 from connectors.elasticsearch import Server
-from connectors.errors import MailstreamError
-=======
 from connectors.errors import AuthorizationError, ConfigurationError, MailstreamError
->>>>>>> metrics
 from connectors.kafka import Producer, Send, Table, consumer
 from connectors.lag import measure_lag
 from connectors.mail_source import MailSource

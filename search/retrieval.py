@@ -29,8 +29,8 @@ from search.snippets import snippet
 # Documents taken from each list before they are fused: for a first page, and for the last that is shown.
 CANDIDATES = SCALED
 MAX_CANDIDATES = 400
-# How many the search among vectors looks at: at least, and for each that it returns. Where words help, what is
-# overlooked among vectors costs little; alone, it costs rank.
+# How many the search among vectors looks at: at least, and for each that it returns. Where words help, what
+# is overlooked among vectors costs little; alone, it costs rank.
 KNN_CANDIDATES, KNN_OVERSAMPLING, LONE_KNN_OVERSAMPLING = 100, 1.5, 4
 # Among how many of the best by words one is looked for that has two of them.
 AGREEING = 20
