@@ -174,8 +174,8 @@ def _require(checks: dict[str, bool]) -> None:
 
 
 PARTS: dict[str, Callable[[], object]] = {
-    "unit tests": lambda: _pytest("tests/unit", "-m", "not built"),
-    "chart and containers": lambda: _pytest("tests/unit/project", "-m", "built"),
+    "unit tests": lambda: _pytest("tests/unit", "-m", "not full"),
+    "chart and containers": lambda: _pytest("tests/unit/project", "-m", "full"),
     "contract tests": lambda: _pytest("tests/contract"),
     "service tests": lambda: _pytest("tests/services"),
     "kill tests": lambda: _pytest("tests/kill"),

@@ -1,7 +1,7 @@
 """Programs that tests call and that come as Go modules: built once a user and version, into the cache.
 
 ``python -m tests.tools`` builds what is missing; ``make test-full`` does so first. It takes minutes, so
-``make test`` leaves out the tests with the mark ``built``, which call them.
+``make test`` leaves out the tests with the mark ``full``, which call them.
 """
 
 import os

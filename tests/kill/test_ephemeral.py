@@ -31,8 +31,8 @@ from tests.processes import descendants
 pytestmark = pytest.mark.timeout(3_600)
 
 # ``make test-full`` asks for 180 and 20.
-KILLS = int(os.environ.get("KILLS", "4"))
-PIPELINE_KILLS = int(os.environ.get("PIPELINE_KILLS", "2"))
+KILLS = int(os.environ.get("KILLS", "3"))
+PIPELINE_KILLS = int(os.environ.get("PIPELINE_KILLS", "1"))
 EVERYWHERE = KILLS > 50
 START_SECONDS = 120.0
 REAPED_AFTER_SECONDS = 1.0

@@ -25,7 +25,7 @@ from devstack.stack import Stack
 from tests.commands import command
 from tests.pipelines import documents, observed, pipeline, settle
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.full]
 
 FIRST_MAILS, MOST_MAILS = 20, 1_000
 MAIL_SECONDS = 0.4  # between two arrivals

@@ -171,7 +171,7 @@ def test_up_status_and_down_each_twice(stack: Stack, monkeypatch: pytest.MonkeyP
 def test_no_server_outlives_a_killed_owner() -> None:
     script = (
         "import sys, time; from devstack.stack import start_stack\n"
-        "with start_stack(provider='maven') as s:\n"
+        "with start_stack(provider='maven', brief=True) as s:\n"
         "    print(s.kafka_pid, s.elasticsearch_pid, s.kafka.directory.parent, flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)

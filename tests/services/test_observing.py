@@ -41,7 +41,7 @@ from tests.gmail_api import as_service
 from tests.metrics import Collected
 from tests.pipelines import pipeline, settle
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.full]
 
 ADDRESS, REFUSED = "anna@example.com", "bert@example.com"
 AUDIENCE, TOPIC = "https://mail.example.com", "projects/p/topics/gmail"

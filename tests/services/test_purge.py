@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -217,10 +218,11 @@ def _on_disk(stack: Stack, directory: Path) -> list[Path]:
     servers = [s.directory for s in (stack.kafka, stack.elasticsearch) if isinstance(s, LocalServer)]
     found = []
     for base in (directory, *servers):
-        for path in base.rglob("*"):
-            with suppress(FileNotFoundError):  # servers remove files all the time
-                if path.is_file() and any(mark in path.read_bytes() for mark in MARKS[:3]):
-                    found.append(path)
+        for directory_name, _, names in os.walk(base):  # says nothing of directories that go meanwhile
+            for path in (Path(directory_name, name) for name in names):
+                with suppress(OSError):  # servers remove files all the time
+                    if any(mark in path.read_bytes() for mark in MARKS[:3]):
+                        found.append(path)
     return found
 
 

@@ -232,7 +232,7 @@ def test_lint(values: Path | None) -> None:
     assert "[WARNING]" not in done.stdout
 
 
-@pytest.mark.built
+@pytest.mark.full
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--values", MINIMAL), ("--values", EVERYTHING), ("--set", "autoscaling.kind=hpa")],
@@ -246,7 +246,7 @@ def test_kubernetes_takes_what_is_rendered(kubernetes_schemas: Path, arguments: 
     assert summary["valid"] == sum(bool(document) for document in yaml.safe_load_all(text)) > 15
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_the_examples_are_valid(kubernetes_schemas: Path) -> None:
     text = "\n---\n".join((EXAMPLES / name).read_text() for name in ("strimzi.yaml", "eck.yaml"))
     done = conform(kubernetes_schemas, text)
@@ -254,7 +254,7 @@ def test_the_examples_are_valid(kubernetes_schemas: Path) -> None:
     assert json.loads(done.stdout)["summary"]["valid"] == 3
 
 
-@pytest.mark.built
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "path", "value"),
     [

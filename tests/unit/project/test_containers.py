@@ -154,7 +154,7 @@ def ours(composed: dict[str, Any]) -> dict[str, Any]:
     return {name: known for name, known in composed["services"].items() if known["image"] == "mailstream"}
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_compose_is_valid_and_would_say_if_not(tmp_path: Path) -> None:
     assert compose("config", "--quiet").returncode == 0
     wrong = tmp_path / "docker-compose.yml"
@@ -166,7 +166,7 @@ def test_compose_is_valid_and_would_say_if_not(tmp_path: Path) -> None:
     assert "comand" in done.stderr
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_one_up_starts_everything_but_what_needs_more(composed: dict[str, Any]) -> None:
     started = {name for name, known in composed["services"].items() if not known.get("profiles")}
     assert started >= {
@@ -184,13 +184,13 @@ def test_one_up_starts_everything_but_what_needs_more(composed: dict[str, Any]) 
     assert {name for name in composed["services"] if name not in started} == {"push", "gmail", "mailbox"}
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_servers_are_those_that_tests_use(composed: dict[str, Any]) -> None:
     assert composed["services"]["kafka"]["image"] == KAFKA_IMAGE
     assert composed["services"]["elasticsearch"]["image"] == ELASTICSEARCH_IMAGE
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_our_services_are_confined_and_know_only_settings(composed: dict[str, Any]) -> None:
     for name, known in ours(composed).items():
         assert known["read_only"], name
@@ -201,14 +201,14 @@ def test_our_services_are_confined_and_know_only_settings(composed: dict[str, An
             assert command[0] in COMMANDS, name
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_nothing_listens_beyond_this_machine(composed: dict[str, Any]) -> None:
     published = [port for known in composed["services"].values() for port in known.get("ports", ())]
     assert published
     assert all(port["host_ip"] == "127.0.0.1" for port in published)
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_attachments_are_in_memory_and_swept(composed: dict[str, Any]) -> None:
     options = composed["volumes"]["ephemeral"]["driver_opts"]
     assert options["type"] == "tmpfs"
@@ -221,7 +221,7 @@ def test_attachments_are_in_memory_and_swept(composed: dict[str, Any]) -> None:
     check_configuration(Path(composed["configs"]["clamd"]["file"]), largest, Path(directory))
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_prometheus_asks_every_process(composed: dict[str, Any]) -> None:
     asked = yaml.safe_load(composed["configs"]["prometheus"]["content"])["scrape_configs"][0][
         "static_configs"
@@ -232,7 +232,7 @@ def test_prometheus_asks_every_process(composed: dict[str, Any]) -> None:
     assert set(asked[0]["targets"]) == {f"{name}:{port}" for name in running}
 
 
-@pytest.mark.built
+@pytest.mark.full
 def test_the_demo_writes_a_mailbox_and_finds_its_credentials(
     composed: dict[str, Any], tmp_path: Path
 ) -> None:
