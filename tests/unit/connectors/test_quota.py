@@ -121,7 +121,7 @@ async def test_live_goes_before_backfill_and_mailboxes_take_turns() -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(40):
             group.create_task(one(huge, f"huge {number}", True))
-        await asyncio.sleep(0)
+        # In the same turn of the loop: on a busy machine many of the huge one's may go until the next.
         group.create_task(one(small, "small", True))
         group.create_task(one(huge, "new mail", False))
     assert order.index("new mail") <= 1
