@@ -273,7 +273,10 @@ def _begun(running: Pipeline) -> subprocess.Popen[bytes]:
 
 def _reindex(running: Pipeline) -> dict[str, Any]:
     done = subprocess.run(
-        ["timeout", str(WAIT_SECONDS * 2), *_COMMAND], env=_environment(running), capture_output=True, text=True
+        ["timeout", str(WAIT_SECONDS * 2), *_COMMAND],
+        env=_environment(running),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr  # how far it has come
     answer: dict[str, Any] = json.loads(done.stdout)
