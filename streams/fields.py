@@ -167,9 +167,8 @@ class MessageView:
         if self.content is not None:
             registers["content"] = self.content.model_dump(mode="json")
         registers["offsets"] = dict(self.offsets)
-        registers["passed_over"] = sorted(
-            self.passed_over
-        )  # even none: a partial update keeps what is left out
+        # Even none: a partial update keeps what is left out.
+        registers["passed_over"] = sorted(self.passed_over)
         return {
             # Without content there is nothing to find yet: labels that came first wait in ``registers``.
             "live": self.live and self.content is not None,

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
@@ -14,7 +12,7 @@ from connectors.encoder import HashEncoder
 from connectors.kafka import Producer, Record, Send, read_all
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
-from schemas import mapping, topics
+from schemas import topics
 from schemas.identity import document_id, message_key
 from schemas.registers import AnyRegister, ContentRegister, DeletedRegister, LabelsRegister
 from streams.documents import Documents
@@ -138,18 +136,6 @@ async def _is_forgotten(index: Index, registers: Sequence[AnyRegister]) -> bool:
     source = stored.source
     nothing = not source["registers"]["passed_over"] and not source["parts"] and not source["live"]
     return bool(nothing and source.get("forget_at") is None)
-
-
-@pytest.fixture
-async def index(
-    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Index]:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
-    async with Index.open(elasticsearch_url) as client:
-        await client.ensure()
-        yield client
 
 
 class Nulls:

@@ -1,7 +1,7 @@
 """The index worker's merge on a real Elasticsearch: any order of registers, the same documents."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,6 @@ class Letters:
 
     async def write(self, record: Record, error: BaseException, **_: Any) -> None:
         self.written.append((record, error))
-
-
-@pytest.fixture
-async def index(
-    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Index]:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
-    async with Index.open(elasticsearch_url) as client:
-        await client.ensure()
-        yield client
 
 
 @pytest.fixture

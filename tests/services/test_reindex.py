@@ -14,7 +14,7 @@ from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Record
 from devstack.stack import Stack
-from schemas import mapping, topics
+from schemas import topics
 from schemas.identity import document_id
 from schemas.registers import AnyRegister, LabelRegister
 from streams.index import Indexer
@@ -56,12 +56,7 @@ class Letters:
 
 
 @pytest.fixture
-async def versions(
-    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Versions]:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
+async def versions(elasticsearch_url: str, own_index_names: None) -> AsyncIterator[Versions]:
     async with Versions.open(elasticsearch_url) as opened:
         yield opened
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,21 +109,14 @@ BOTH, ONLY_A = Access.only(["a", "b"]), Access.only(["a"])
 
 
 @pytest.fixture
-async def index(
-    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Index]:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
-    async with Index.open(elasticsearch_url) as client:
-        await client.ensure()
-        records = [
-            Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
-            for offset, register in enumerate(MAILS)
-        ]
-        await Indexer(client, HashEncoder(), Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
-        await client.refresh()
-        yield client
+async def index(index: Index) -> Index:
+    records = [
+        Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
+        for offset, register in enumerate(MAILS)
+    ]
+    await Indexer(index, HashEncoder(), Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
+    await index.refresh()
+    return index
 
 
 async def search(index: Index, text: str, access: Access = ONLY_A, **options: Any) -> Results:
