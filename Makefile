@@ -4,6 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where it is set, each process compiles all it imports: seconds of a processor, a hundred times a test run.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo tools test test-full check lock chart
 
 help: ## Show this list

@@ -9,16 +9,15 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from cli.forks import Fork
 from cli.mailbox import register
 from cli.processes import end_processes
 from cli.settings import Settings
@@ -81,7 +80,7 @@ class Pipeline:
     metrics: bool = False  # whether each process serves its metrics, see ``metrics_ports``
 
     def __post_init__(self) -> None:
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Fork] = {}
         self.metrics_ports: dict[str, int] = {}
         self.drop_directory = self.directory / "new-mail"
         self._key = base64.b64encode(hashlib.sha256(b"a key for emulated mailboxes").digest()).decode()
@@ -131,7 +130,7 @@ class Pipeline:
             arguments += ["--faults", str(self.faults)]
         for path in self.mail_files:
             arguments += ["--mbox", str(path)]
-        process = self._spawn("gmail", arguments, stdout=subprocess.PIPE)
+        process = self._spawn("gmail", arguments, piped=True)
         assert process.stdout is not None, "the emulator prints where it listens"
         line = process.stdout.readline()
         if not line:
@@ -175,21 +174,12 @@ class Pipeline:
         """End everything that was started here."""
         end_processes(list(self.processes.values()))
 
-    def _spawn(
-        self, name: str, arguments: Sequence[str], stdout: int | IO[bytes] | None = None
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, arguments: Sequence[str], *, piped: bool = False) -> Fork:
         environment = {**os.environ, **(self.environment if self.gmail else {})}
         if self.metrics and self.gmail:
             [self.metrics_ports[name]] = free_ports(1)
             environment["METRICS_PORT"] = str(self.metrics_ports[name])
-        with (self.directory / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *arguments],
-                env=environment,
-                stdout=stdout or log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we end them in order
-            )
+        process = Fork(arguments, environment, self.directory / f"{name}.log", piped=piped)
         self.processes[name] = process
         return process
 

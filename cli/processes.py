@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,9 @@ from cli.running import (
     watched,
 )
 from cli.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from cli.forks import Fork
 
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
@@ -130,7 +134,7 @@ def _start(arguments: list[str], metrics_port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=environment)
 
 
-def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
+def end_processes(children: "Sequence[subprocess.Popen[bytes] | Fork]") -> None:
     """SIGTERM to all, SIGKILL to those that are still there after the grace period."""
     for child in children:
         if child.poll() is None:

@@ -27,7 +27,7 @@ from devstack.gmail.server import GmailEmulator
 from devstack.gmail.store import Mailbox
 from devstack.stack import Stack
 from schemas import topics
-from schemas.events import ChangeKind, MessageChange
+from schemas.events import ChangeKind, Cursor, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
 from tests.pipelines import documents, pipeline
 
@@ -263,11 +263,14 @@ async def _settled(running: Pipeline, emulator: GmailEmulator) -> None:
 
 
 async def _held(running: Pipeline) -> bool:
-    from connectors.kafka import read_table
-    from schemas.events import Cursor
+    latest = {cursor.mailbox_id: cursor for cursor in await _cursors(running)}
+    return any(cursor.drafts for cursor in latest.values())
 
-    table = await read_table(running.kafka_bootstrap, topics.CURSORS.name)
-    return any(Cursor.decode(value).drafts for key, value in table.items() if "/" not in key)
+
+async def _cursors(running: Pipeline) -> list[Cursor]:
+    """Every cursor that was written, those of a mailbox in their order."""
+    records = await read_all(running.kafka_bootstrap, topics.CURSORS.name)
+    return [Cursor.decode(value) for key, value in records if value and "/" not in key]
 
 
 def merged(changes: list[MessageChange]) -> dict[str, dict[str, frozenset[str]]]:
@@ -313,13 +316,8 @@ async def _compare(running: Pipeline, emulator: GmailEmulator, report: Report) -
             change = MessageChange.decode(value or b"")
             changes.append(change)
             report.events[f"{topic.split('.')[1]} {change.kind}"] += 1
-    report.resyncs = len(
-        {
-            (c.mailbox_id, c.history_id)
-            for c in changes
-            if c.origin == "listing" and c.kind is ChangeKind.LABELS
-        }
-    ) - len(ADDRESSES)
+    cursors = await _cursors(running)
+    report.resyncs = len({cursor.listing.run for cursor in cursors if cursor.listing.kind == "resync"})
     live = merged(changes)
     indexed: dict[str, dict[str, frozenset[str]]] = {}
     for document in (await asyncio.to_thread(documents, running)).values():

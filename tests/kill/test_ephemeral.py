@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cli.forks import Fork
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.kafka import read_all
@@ -46,14 +47,14 @@ def ephemeral() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _stop_and_look(pid: int, wanted: tuple[bytes, ...]) -> int:
+def _stop_and_look(worker: subprocess.Popen[bytes] | Fork, wanted: tuple[bytes, ...]) -> int:
     """Freeze the worker, look what it and its parsers hold, and kill it; how many attachments that hit."""
-    os.kill(pid, signal.SIGSTOP)
-    family = [pid, *descendants(pid)]
-    hit = len(payloads_in_flight(pid))
+    worker.send_signal(signal.SIGSTOP)
+    family = [worker.pid, *descendants(worker.pid)]
+    hit = len(payloads_in_flight(worker.pid))
     assert holding(open_on_disk(family), wanted) == []
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    worker.kill()
+    worker.wait()
     deadline = time.monotonic() + 30
     while left := [process for process in family[1:] if Path(f"/proc/{process}").exists()]:
         assert time.monotonic() < deadline, f"{left} outlived their worker"
@@ -98,9 +99,8 @@ def test_no_kill_leaves_a_byte(ephemeral: Path, tmp_path: Path) -> None:
         assert worker.stdout.readline() == b"begin\n"
         time.sleep(source.uniform(0, 1.5))
         assert worker.poll() is None, "the worker ended by itself"
-        hit += _stop_and_look(worker.pid, wanted) > 0
+        hit += _stop_and_look(worker, wanted) > 0
         worker.stdout.close()
-        worker.returncode = -signal.SIGKILL
     assert hit >= KILLS * 0.6, f"only {hit} of {KILLS} kills hit an attachment in flight"
     _assert_nothing_is_left(ephemeral)
     assert holding(disk_files(started, tmp_path, everywhere=EVERYWHERE), wanted) == []
@@ -155,9 +155,7 @@ def _kill_extract(running: Pipeline, wanted: tuple[bytes, ...]) -> int:
     _wait_for_a_payload(worker.pid)
     time.sleep(random.Random(worker.pid).uniform(0, 0.3))
     _wait_for_a_payload(worker.pid)
-    hit = _stop_and_look(worker.pid, wanted) > 0
-    worker.returncode = -signal.SIGKILL
-    return hit
+    return _stop_and_look(worker, wanted) > 0
 
 
 def _wait_for_a_payload(pid: int) -> None:

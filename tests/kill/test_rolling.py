@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from cli.forks import Fork
 from cli.pipeline import PROCESSES, Pipeline
 from cli.processes import GRACE_SECONDS
 from devstack import local
@@ -148,7 +149,7 @@ class Searcher(threading.Thread):
         self.join()
 
 
-def _end(process: subprocess.Popen[bytes], name: str) -> None:
+def _end(process: subprocess.Popen[bytes] | Fork, name: str) -> None:
     """Ask it to end by SIGTERM: it does, in time and in order."""
     assert process.poll() is None, f"{name} is not running"
     process.send_signal(signal.SIGTERM)
