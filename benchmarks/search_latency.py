@@ -85,6 +85,7 @@ def _writes(count: int, encoder: GivenVectors, chance: random.Random) -> Iterato
                 "text": text,
                 "subject_stems": stemmed(subject),
                 "text_stems": stemmed(text),
+                "chunk_count": 1,
                 "chunks": [{"ordinal": 0, "text": text, "vector": vector}],
             }
             writes.append(Write(document_id(mailbox_id, message_id), fields))

@@ -100,6 +100,7 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
             "subject_stems": stems,
             "names_stems": stems,
             "text_stems": stems,
+            "chunk_count": {"type": "integer"},
             "chunks": {
                 "type": "nested",
                 "properties": {

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 OURS = "mailstream"
 # What builds our own wheel, without another download.
 BUILD = {"setuptools"}
+EXTRAS = ("otel",)
 ACCELERATORS = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 
 
@@ -41,9 +42,13 @@ def needed(lock: str, direct: set[str]) -> dict[str, str]:
 
 
 def dependencies() -> set[str]:
-    """What pyproject.toml asks for at run time."""
+    """What pyproject.toml asks for at run time, in an image that can do all that a setting asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {re.split(r"[\[<>=!~ ]", entry, maxsplit=1)[0].lower() for entry in project["dependencies"]}
+    asked = [
+        *project["dependencies"],
+        *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
+    ]
+    return {re.split(r"[\[<>=!~ ]", entry, maxsplit=1)[0].lower() for entry in asked}
 
 
 def image_lock(*, with_torch: bool = True) -> str:

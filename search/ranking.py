@@ -34,12 +34,11 @@ class Candidate:
 
     document_id: str
     message_key: str
-    mailbox_id: str
-    message_id: str
     rfc_message_id: str | None
     subject: str | None
     sent_at: int | None  # milliseconds since 1970
     is_attachment: bool
+    chunk_count: int | None
     score: float
 
     @classmethod
@@ -49,12 +48,11 @@ class Candidate:
         return cls(
             document_id=hit["_id"],
             message_key=fields["message_key"][0],
-            mailbox_id=fields["mailbox_id"][0],
-            message_id=fields["message_id"][0],
             rfc_message_id=fields.get("rfc_message_id", [None])[0],
             subject=fields.get("subject.raw", [None])[0],
             sent_at=int(fields["sent_at"][0]) if "sent_at" in fields else None,
             is_attachment=fields["kind"][0] == "attachment",
+            chunk_count=fields.get("chunk_count", [None])[0],
             score=hit["_score"],
         )
 
@@ -67,7 +65,7 @@ class Candidate:
 
 
 FIELDS = (
-    *("message_key", "mailbox_id", "message_id", "rfc_message_id", "subject.raw", "kind"),
+    *("message_key", "rfc_message_id", "subject.raw", "kind", "chunk_count"),
     *({"field": "sent_at", "format": "epoch_millis"},),
 )
 
@@ -79,7 +77,12 @@ class Ranked:
     score: float = 0.0
     best_rank: int = sys.maxsize  # in any of the lists, from 0
     documents: dict[str, float] = field(default_factory=dict)  # document id: its own fused score
-    messages: dict[str, Candidate] = field(default_factory=dict)  # by message key; the first is shown
+    messages: dict[str, Candidate] = field(default_factory=dict)  # by message key
+
+    @property
+    def copies(self) -> list[Candidate]:
+        """A document of each message, where the mail is in several mailboxes."""
+        return list(self.messages.values()) if len(self.messages) > 1 else []
 
 
 def rank(

@@ -219,20 +219,29 @@ class Retrieval:
     ) -> list[Hit]:
         """The messages of a page, read, with the places where they matched."""
         ids = [document for ranked in page for document in list(ranked.documents)[:MATCHES_PER_HIT]]
-        by_words, by_meaning = (
-            [each for each in ids if each in known]
-            for known in ({candidate.document_id for candidate in found} for found in lists)
-        )
+        by_words, by_meaning = ({each.document_id: each for each in found} for found in lists)
+        known = {**by_words, **by_meaning}
+        # Where there is one piece at most, that is the place, and none has to be looked for.
+        in_one = [each for each in ids if known[each].chunk_count in (0, 1)]
+        in_many = [each for each in ids if known[each].chunk_count not in (0, 1)]
+        # Of a mail that is in several mailboxes it is told where.
+        copies = {each.document_id for ranked in page for each in ranked.copies}
+        near = [each for each in in_many if each in by_meaning]
         read = await asyncio.gather(
-            self._read(by_words, access, lambda allowed: _by_places(question.stems, allowed)),
+            self._read([*in_one, *copies.difference(ids)], access, _as_they_are),
             self._read(
-                by_meaning, access, lambda allowed: _by_nearest(question.knn, allowed, len(by_meaning))
+                [each for each in in_many if each in by_words],
+                access,
+                lambda allowed: _by_places(question.stems, allowed),
             ),
+            self._read(near, access, lambda allowed: _by_nearest(question.knn, allowed, len(near))),
         )
-        both = [{hit["_id"]: hit for hit in hits} for hits in read]
+        found = [{hit["_id"]: hit for hit in hits} for hits in read]
         documents = {
-            document: _Document(hit["_source"], [_chunk(each[document]) for each in both if document in each])
-            for hits in both
+            document: _Document(
+                hit["_source"], [_chunk(each[document]) for each in found if document in each]
+            )
+            for hits in found
             for document, hit in hits.items()
         }
         return [
@@ -248,7 +257,7 @@ class Retrieval:
         if not ids:
             return []
         allowed = {"bool": {"filter": [{"ids": {"values": list(ids)}}, *access.clauses()]}}
-        body = {**request(allowed), "size": len(ids), "source_includes": list(_SHOWN)}
+        body = {"source_includes": list(_SHOWN), **request(allowed), "size": len(ids)}
         hits: list[dict[str, Any]] = (await self._index.search(body))["hits"]["hits"]
         return hits
 
@@ -298,6 +307,11 @@ async def _nothing() -> tuple[list[Candidate], bool]:
     return [], True
 
 
+def _as_they_are(allowed: Clause) -> dict[str, Any]:
+    """Documents with all of their chunks."""
+    return {"query": allowed, "source_includes": [*_SHOWN, *_PLACE]}
+
+
 def _by_places(stems: Sequence[str], allowed: Clause) -> dict[str, Any]:
     """Documents with the chunk that has most of the words. Chunks are not stemmed: their words begin like
     the stems."""
@@ -330,8 +344,11 @@ def _beginning(stem: str) -> str:
 
 
 def _chunk(hit: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = hit.get("inner_hits", {}).get("chunks", {}).get("hits", {}).get("hits", [])
-    return dict(inner[0]["_source"]) if inner else {}
+    """The chunk that was looked for, or the only one."""
+    if "inner_hits" in hit:
+        inner = hit["inner_hits"]["chunks"]["hits"]["hits"]
+        return dict(inner[0]["_source"]) if inner else {}
+    return dict(next(iter(hit["_source"].get("chunks", ())), {}))
 
 
 def _hit(
@@ -361,10 +378,11 @@ def _hit(
                 score=ranked.documents[document],
             )
         )
+    sources = (documents[each.document_id].source for each in ranked.copies if each.document_id in documents)
     hit.copies = [
-        (candidate.mailbox_id, candidate.message_id)
-        for key, candidate in ranked.messages.items()
-        if key != hit.message_key
+        (source["mailbox_id"], source["message_id"])
+        for source in sources
+        if source["message_key"] != hit.message_key
     ]
     return hit
 

@@ -351,7 +351,7 @@ class Indexer:
         vectors = await self._vectors(texts)
         for plan, chunks, more in chunked:
             document = plan.write.document_id
-            fields = {**plan.write.fields, "chunks": []}
+            fields = {**plan.write.fields, "chunk_count": len(chunks), "chunks": []}
             for piece in chunks:
                 fields["chunks"].append(_chunk_fields(piece, vectors[document, piece.text]))
             if more:

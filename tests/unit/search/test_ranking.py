@@ -17,7 +17,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def candidate(document: str, score: float, *, attachment: bool = False, **fields: object) -> Candidate:
     message = document.partition("/")[0]
-    made = Candidate(document, message, "m1", message, None, None, None, attachment, score)
+    made = Candidate(document, message, None, None, None, attachment, None, score)
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def test_many_attachments_do_not_drown_a_message() -> None:
 
 def test_copies_of_a_mail_are_one_hit() -> None:
     same: dict[str, Any] = {"rfc_message_id": "<x@y>", "subject": "Hello"}
-    copies = [candidate("a", 5, **same), candidate("b", 4, mailbox_id="m2", **same)]
+    copies = [candidate("a", 5, **same), candidate("b", 4, **same)]
     [only] = rank([copies], None)
     assert list(only.messages) == ["a", "b"]
     # A sender who repeats another mail's Message-ID does not hide it.
