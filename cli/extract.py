@@ -132,7 +132,7 @@ async def _run(files: list[Path], summary: _Summary, *, jsonl: bool, ocr: bool) 
 
 async def _read(handler: Any, file: Path, summary: _Summary, *, jsonl: bool, ocr: bool) -> None:
     try:
-        documents = await _one(handler, file, ocr)
+        documents = await documents_of(handler, file, ocr=ocr)
     except OSError as error:
         summary.cannot(file, error.strerror or type(error).__name__)
         return
@@ -142,7 +142,8 @@ async def _read(handler: Any, file: Path, summary: _Summary, *, jsonl: bool, ocr
         click.echo(json.dumps(document, ensure_ascii=False) if jsonl else _line(document))
 
 
-async def _one(handler: Any, file: Path, ocr: bool) -> list[dict[str, Any]]:
+async def documents_of(handler: Any, file: Path, *, ocr: bool) -> list[dict[str, Any]]:
+    """What a file says, and each document inside it. Raises OSError."""
     result = await handler.process_attachment(
         _blocks(file), None, filename=file.name, declared_size_bytes=file.stat().st_size, ocr=ocr
     )

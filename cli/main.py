@@ -42,6 +42,7 @@ COMMANDS = {
         "cli.reprocess",
         "Read attachments and messages again that a better engine, or newer signatures, should see.",
     ),
+    "imap": ("cli.imap", "Leave the fetcher behind that reads Gmail by IMAP."),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
     "serve": ("cli.serve", "Serve the search page and its API."),
     "token": ("cli.token", "Create, list and revoke access to the search API."),

@@ -184,6 +184,15 @@ class Settings(BaseSettings):
         Path.home() / ".local" / "state" / "mailstream",
         description="A worker's notes on events it did not survive; outlives the process",
     )
+    legacy_directory: Path | None = Field(
+        None, description="Where the old fetcher kept attachments, for `imap cleanup`"
+    )
+    legacy_database_url: SecretStr = Field(
+        SecretStr(""), description="Its PostgreSQL database; the password may come from PGPASSFILE instead"
+    )
+    legacy_table: str = Field("attachments", description="Its table of attachments, or SCHEMA.TABLE")
+    legacy_id_column: str = Field("id", description="That table's key")
+    legacy_path_column: str = Field("path", description="Where it has a file's path")
     serve_host: str = Field("127.0.0.1", description="Where `mailstream serve` listens")
     serve_port: int = Field(8000, ge=0, le=65_535, description="Its port; 0 takes a free one")
     serve_requests_per_minute: int = Field(

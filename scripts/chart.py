@@ -40,7 +40,7 @@ NARROWER: dict[str, dict[str, object]] = {
     "ephemeral_directory": {"pattern": "^/.+/.+"},
     "state_directory": {"pattern": "^/.+"},
 }
-DIRECTORIES = {"ephemeral_directory", "state_directory"}
+DIRECTORIES = {"ephemeral_directory", "state_directory", "legacy_directory"}
 # The one secret that nobody can do without.
 SECRETS = {"credentials_key": "mailstream"}
 

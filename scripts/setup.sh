@@ -18,6 +18,7 @@ done
 [ -e /usr/share/fonts/truetype/wqy/wqy-microhei.ttc ] || missing+=(fonts-wqy-microhei) # for tests only
 command -v chromium >/dev/null || missing+=(chromium) # for tests of the page only
 command -v systemd-analyze >/dev/null || missing+=(systemd) # for tests of the units only
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql) # for tests only
 ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
 PATH="$PATH:/usr/sbin" command -v clamd >/dev/null || missing+=(clamav-daemon)
