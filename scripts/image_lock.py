@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 OURS = "mailstream"
 # What builds our own wheel, without another download.
 BUILD = {"setuptools"}
-EXTRAS = ("otel",)
+EXTRAS = ("imap", "otel")
 ACCELERATORS = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 
 
