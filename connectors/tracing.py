@@ -11,9 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from schemas.headers import Headers
 from schemas.identity import hashed
-
-Headers = tuple[tuple[str, bytes], ...]
 
 _tracer: Any = None  # of OpenTelemetry; None: nobody traces
 _NO_SPAN = nullcontext()
@@ -91,7 +90,7 @@ def _parent(headers: Headers) -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier = {name: value.decode("ascii", "replace") for name, value in headers}
-    return TraceContextTextMapPropagator().extract(carrier) if carrier else None
+    return TraceContextTextMapPropagator().extract(carrier) if "traceparent" in carrier else None
 
 
 def _attributes(mailbox_id: str | None, message_id: str | None) -> dict[str, str]:
