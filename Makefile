@@ -27,11 +27,12 @@ test: setup ## Unit, contract, and one short seed of each service and kill test 
 test-full: tools ## Every "must show" at full size, with the time of each part
 	$(BIN)/python scripts/test_full.py
 
-check: setup ## Lint, types, import contracts
+check: setup ## Lint, types, import contracts, and that no schema breaks its readers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mailstream schemas check
 
 lock: ## Pin every dependency with its hashes, without host names
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
