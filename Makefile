@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo tools test test-full check lock chart
+.PHONY: help setup demo tools test test-full check lock chart docs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -39,3 +39,7 @@ lock: ## Pin every dependency with its hashes, without host names
 
 chart: setup ## Write what the Helm chart repeats of the settings
 	$(BIN)/python scripts/chart.py
+
+docs: setup ## Write what docs/ repeats of the schemas: TOPICS.md, asyncapi.yaml, schemas/
+	$(BIN)/mailstream schemas export
+	$(BIN)/python scripts/topics_page.py
