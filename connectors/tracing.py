@@ -16,6 +16,7 @@ from schemas.identity import hashed
 
 _tracer: Any = None  # of OpenTelemetry; None: nobody traces
 _NO_SPAN = nullcontext()
+_OF_A_TRACE = ("traceparent", "tracestate")
 
 
 def start_tracing(endpoint: str, exporter: Any = None) -> Any:
@@ -86,11 +87,16 @@ def headers() -> Headers:
     return tuple((name, value.encode()) for name, value in carrier.items())
 
 
+def trace_of(headers: Headers) -> Headers:
+    """Of a record's headers those that a trace put there."""
+    return tuple((name, value) for name, value in headers if name in _OF_A_TRACE)
+
+
 def _parent(headers: Headers) -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    carrier = {name: value.decode("ascii", "replace") for name, value in headers}
-    return TraceContextTextMapPropagator().extract(carrier) if "traceparent" in carrier else None
+    carrier = {name: value.decode("ascii", "replace") for name, value in trace_of(headers)}
+    return TraceContextTextMapPropagator().extract(carrier) if carrier else None
 
 
 def _attributes(mailbox_id: str | None, message_id: str | None) -> dict[str, str]:

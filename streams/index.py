@@ -32,7 +32,7 @@ from connectors.metrics import (
     index_documents_counter,
     stage_events_counter,
 )
-from connectors.tracing import spans
+from connectors.tracing import spans, trace_of
 from schemas import topics
 from schemas.events import now_milliseconds
 from schemas.headers import Headers
@@ -376,10 +376,10 @@ class Indexer:
 def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:
     """What a batch is to the traces: each message once for each trace that it belongs to."""
     works = {
-        (record.headers, group.mailbox_id, group.message_id): None
+        (trace, group.mailbox_id, group.message_id): None
         for group in groups
         for _, record in group.registers
-        if record.headers
+        if (trace := trace_of(record.headers))
     }
     return list(works)
 

@@ -14,11 +14,17 @@ from schemas import topics
 from schemas.events import ChangeKind, DeadLetter, MailboxRecord, MessageChange, SyncRequest
 from schemas.headers import Headers, headers_of
 from schemas.outcomes import Outcome
-from schemas.registers import ContentRegister, LabelsRegister, MessageContent, content_version
+from schemas.registers import (
+    ContentRegister,
+    DeletedRegister,
+    LabelsRegister,
+    MessageContent,
+    content_version,
+)
 from streams.dead_letters import DeadLetters
 from streams.extract import Extract
 from streams.forward import DocumentsLog, Winner
-from streams.index import Indexer
+from streams.index import Indexer, _Group, _works
 from streams.letter_box import LetterBox
 
 CHANGE = MessageChange(mailbox_id="b", message_id="m", kind=ChangeKind.DELETE, epoch=1, history_id=2)
@@ -95,6 +101,21 @@ async def test_a_register_of_a_higher_major_version_is_a_dead_letter() -> None:
         "this is a mailstream.MessageChange, not a mailstream.LabelsRegister",
     ]
     assert {letter.error_class for letter in producer.letters()} == {"ForeignEventError"}
+
+
+def test_a_trace_is_one_span_a_message_whatever_its_registers_are_called() -> None:
+    """The headers of a schema are not a trace's: without one, nobody traces; with one, once."""
+    deleted = DeletedRegister(mailbox_id="b", message_id="m", epoch=1, history_id=3)
+    group = _Group("b", "m")
+    for trace in ((), (("traceparent", b"00-1-2-01"),)):
+        group.registers = [
+            (
+                register,
+                Record(topics.DOCUMENTS.name, 0, 1, "", None, None, (*register.schema_headers(), *trace)),
+            )
+            for register in (LABELS, deleted)
+        ]
+        assert _works([group]) == [(trace, "b", "m")] * bool(trace)
 
 
 async def test_a_table_with_a_higher_major_version_ends_the_process() -> None:
