@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Where it is set, each process compiles all it imports: seconds of a processor, a hundred times a test run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo tools test test-full check lock chart
+.PHONY: help setup demo tools test test-full check lock chart docs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -30,14 +30,19 @@ test: setup ## Unit, contract, and one short seed of each service and kill test 
 test-full: tools ## Every "must show" at full size, with the time of each part
 	$(BIN)/python scripts/test_full.py
 
-check: setup ## Lint, types, import contracts
+check: setup ## Lint, types, import contracts, and that no schema breaks its readers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mailstream schemas check
 
 lock: ## Pin every dependency with its hashes, without host names
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
 
 chart: setup ## Write what the Helm chart repeats of the settings
 	$(BIN)/python scripts/chart.py
+
+docs: setup ## Write what docs/ repeats of the schemas: TOPICS.md, asyncapi.yaml, schemas/
+	$(BIN)/mailstream schemas export
+	$(BIN)/python scripts/topics_page.py

@@ -70,7 +70,7 @@ async def _rotate(config: Settings, *, dry_run: bool) -> dict[str, int]:
             counts["current"] += 1
             continue
         counts["sealed"] += 1
-        sends.append(Send(topics.MAILBOXES.name, key, opener.seal(mailbox_id, opened).encode()))
+        sends.append(Send.event(topics.MAILBOXES.name, key, opener.seal(mailbox_id, opened)))
     if sends and not dry_run:
         async with Producer(config.kafka) as producer:
             await producer.send(sends)

@@ -148,8 +148,8 @@ async def register(config: Settings, mailboxes: Iterable[tuple[MailboxRecord, di
     for record, credentials in mailboxes:
         sealed = safe.seal(record.mailbox_id, credentials)
         # The credentials first: a mailbox that is seen can be opened.
-        sends.append(Send(topics.MAILBOXES.name, credential_key(record.mailbox_id), sealed.encode()))
-        sends.append(Send(topics.MAILBOXES.name, record.mailbox_id, record.encode()))
+        sends.append(Send.event(topics.MAILBOXES.name, credential_key(record.mailbox_id), sealed))
+        sends.append(Send.event(topics.MAILBOXES.name, record.mailbox_id, record))
     await _write(config, sends)
 
 
@@ -200,7 +200,7 @@ def unpark(name: str) -> None:
 
 def _change(record: MailboxRecord, fields: dict[str, Any]) -> None:
     changed = record.model_copy(update=fields)
-    asyncio.run(_write(settings(), [Send(topics.MAILBOXES.name, record.mailbox_id, changed.encode())]))
+    asyncio.run(_write(settings(), [Send.event(topics.MAILBOXES.name, record.mailbox_id, changed)]))
 
 
 @mailbox.command(name="list")
@@ -292,7 +292,7 @@ def remove(name: str) -> None:
         _write(
             settings(),
             [
-                Send(topics.MAILBOXES.name, record.mailbox_id, parked.encode()),
+                Send.event(topics.MAILBOXES.name, record.mailbox_id, parked),
                 Send(topics.MAILBOXES.name, credential_key(record.mailbox_id), None),
             ],
         )

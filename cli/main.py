@@ -15,6 +15,7 @@ COMMANDS = {
     "devstack": ("cli.devstack", "Start and stop a real Kafka and a real Elasticsearch here."),
     "emulate": ("cli.emulate", "Emulate a server on this machine."),
     "topics": ("cli.topics", "Create the topics."),
+    "schemas": ("cli.schemas", "Export, check and register the schemas of the events in the topics."),
     "mapping": ("cli.mapping", "Create the index."),
     "keys": ("cli.keys", "Make keys, and seal credentials with a new one."),
     "auth": ("cli.auth", "Grant access to mailboxes."),

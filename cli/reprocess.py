@@ -169,7 +169,7 @@ async def _queue(config: Settings, query: Mapping[str, Any], estimate: Estimate,
     async with Producer(config.kafka) as producer:
         async for work, _ in _work(config, query, console, estimate.messages):
             key = document_id(work.mailbox_id, work.message_id)
-            batch.append(Send(topics.DEFERRED.name, key, work.encode()))
+            batch.append(Send.event(topics.DEFERRED.name, key, work))
             estimate.queued += 1
             if len(batch) >= _BATCH_MESSAGES:
                 await producer.send(batch)

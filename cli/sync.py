@@ -216,7 +216,7 @@ async def _run_of(config: Settings, record: MailboxRecord) -> str | None:
 
 async def _ask(config: Settings, record: MailboxRecord, request: SyncRequest) -> dict[str, object]:
     async with Producer(config.kafka) as producer:
-        await producer.send([Send(topics.SYNC_REQUESTS.name, record.mailbox_id, request.encode())])
+        await producer.send([Send.event(topics.SYNC_REQUESTS.name, record.mailbox_id, request)])
     return {"mailbox_id": record.mailbox_id, "request_id": request.request_id}
 
 

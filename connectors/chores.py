@@ -100,7 +100,7 @@ class LabelNames(_Periodic):
         if names != self._known:
             directory = LabelDirectory(mailbox_id=self._mailbox_id, names=names)
             await self._producer.send(
-                [Send(topics.MAILBOXES.name, labels_key(self._mailbox_id), directory.encode())]
+                [Send.event(topics.MAILBOXES.name, labels_key(self._mailbox_id), directory)]
             )
             self._known = names
         return now_milliseconds() + LABELS_MILLISECONDS
@@ -136,7 +136,7 @@ class PutOffDeletions(Chore):
             due_at=known.due_at if known is not None else due_at,
             history_ids={**(known.history_ids if known is not None else {}), **new},
         )
-        await self._write(_day(due_at), record.encode())
+        await self._write(_day(due_at), record)
         self._kept[_day(due_at)] = record
 
     async def run(self, sync: MailboxSync) -> None:
@@ -161,9 +161,10 @@ class PutOffDeletions(Chore):
             await self._write(day, None)
             del self._kept[day]
 
-    async def _write(self, day: str, value: bytes | None) -> None:
-        key = kept_key(self._mailbox.mailbox_id, day)
-        await self._producer.send([Send(topics.CURSORS.name, key, value, self._partition)])
+    async def _write(self, day: str, kept: KeptDeletions | None) -> None:
+        place = (topics.CURSORS.name, kept_key(self._mailbox.mailbox_id, day))
+        tombstone = Send(*place, None, self._partition)
+        await self._producer.send([tombstone if kept is None else Send.event(*place, kept, self._partition)])
 
 
 def _day(milliseconds: int) -> str:

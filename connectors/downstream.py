@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from connectors.broker import Broker
 from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, UnavailableError
@@ -108,8 +106,8 @@ class IndexDownstream:
                 if record.key != mailbox_id:
                     continue
                 try:
-                    change = MessageChange.decode(record.value or b"")
-                except ValidationError:
+                    change = MessageChange.decode(record.value or b"", record.headers)
+                except ValueError:
                     continue  # extract has written a dead letter of it
                 at = (change.epoch, change.history_id)
                 if change.kind is ChangeKind.DELETE:

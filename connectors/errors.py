@@ -110,3 +110,7 @@ class DocumentTooLargeError(RejectedDocumentError):
 
 class UndecodableEventError(MailstreamError):
     """A record's bytes are no event of this topic's schema. Goes to the dead letters with its reason."""
+
+
+class ForeignEventError(UndecodableEventError):
+    """A record's headers name another schema, or a newer version: to be replayed after an upgrade."""

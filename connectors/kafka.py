@@ -20,6 +20,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from connectors import tracing
 from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
+from schemas.events import Event
+from schemas.headers import Headers, unreadable_version
 from schemas.topics import DOCUMENTS, Topic
 
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
@@ -29,14 +31,25 @@ REQUEST_TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One record to be written. ``partition`` None: by the key's murmur2, as every Kafka client does."""
+    """One record to be written. ``partition`` None: by the key's murmur2, as every Kafka client does.
+
+    ``event`` makes one out of an event, with the headers that say what it is; bytes that were read and are
+    written again take theirs along (``schemas.headers.kept``).
+    """
 
     topic: str
     key: str
     value: bytes | None  # None is a tombstone
     partition: int | None = None
-    headers: tracing.Headers = ()
-    trace: tracing.Headers = ()  # the span it belongs to; that in which it is sent, if none is given
+    headers: Headers = ()
+    trace: Headers = ()  # the span it belongs to; that in which it is sent, if none is given
+
+    @classmethod
+    def event(
+        cls, topic: str, key: str, event: Event, partition: int | None = None, trace: Headers = ()
+    ) -> Self:
+        """An event as a record."""
+        return cls(topic, key, event.encode(), partition, event.schema_headers(), trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ class Record:
     key: str
     value: bytes | None
     written_at: int | None = None  # milliseconds since 1970; None where nobody asked for it
-    headers: tracing.Headers = ()
+    headers: Headers = ()
 
 
 class Producer:
@@ -212,9 +225,19 @@ class Table:
             yield table
 
     async def catch_up(self) -> set[str]:
-        """Read to the end; returns the keys that changed. Raises UnavailableError."""
+        """Read to the end; returns the keys that changed. Raises UnavailableError.
+
+        What a table says is acted on: a record in a version that this program cannot read stops it, with a
+        ConfigurationError.
+        """
         changed: set[str] = set()
         async for record in self._log.read():
+            version = unreadable_version(record.headers, record.topic)
+            if version is not None:
+                raise ConfigurationError(
+                    f"{record.topic} has a record in schema version {version} (partition {record.partition},"
+                    f" offset {record.offset}), which this program does not read: upgrade it"
+                )
             changed.add(record.key)
             if record.value is None:
                 self.values.pop(record.key, None)
@@ -260,7 +283,8 @@ async def read_offsets(
                 # What compaction removed, or retention, is answered by the next record that is there.
                 if record.offset == offset:
                     key = (record.key or b"").decode()
-                    records.append(Record(topic, partition, offset, key, record.value))
+                    headers = tuple(record.headers)
+                    records.append(Record(topic, partition, offset, key, record.value, None, headers))
         except KafkaError as error:
             raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
     return records

@@ -35,7 +35,7 @@ from connectors.metrics import (
     source_events_counter,
     stage_seconds_histogram,
 )
-from connectors.tracing import Headers, headers, span
+from connectors.tracing import headers, span
 from connectors.walk import Walk
 from schemas import topics
 from schemas.events import (
@@ -46,6 +46,7 @@ from schemas.events import (
     SyncRequest,
     now_milliseconds,
 )
+from schemas.headers import Headers
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +289,7 @@ class MailboxSync:
 
     def _event(self, topic: str, change: MessageChange) -> Send:
         with span("source", self._hints.headers, change.mailbox_id, change.message_id):
-            return Send(topic, change.mailbox_id, change.encode(), trace=headers())
+            return Send.event(topic, change.mailbox_id, change, trace=headers())
 
     async def save(self, **update: Any) -> None:
         """Write the cursor with these fields changed. What it covers must have been confirmed before.
@@ -304,7 +305,7 @@ class MailboxSync:
                 cursor = Cursor(mailbox_id=self.mailbox.mailbox_id, epoch=self.mailbox.epoch, **update)
             else:
                 cursor = self._cursor.model_copy(update={"updated_at": now_milliseconds(), **update})
-            await self._producer.send([Send(topics.CURSORS.name, cursor.mailbox_id, cursor.encode())])
+            await self._producer.send([Send.event(topics.CURSORS.name, cursor.mailbox_id, cursor)])
             self._cursor = cursor
 
 

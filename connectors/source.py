@@ -27,7 +27,6 @@ from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
 from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
-from connectors.tracing import Headers
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -38,6 +37,7 @@ from schemas.events import (
     labels_key,
     suppressed_key,
 )
+from schemas.headers import ForeignSchemaError, Headers
 from schemas.identity import partition_for
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,10 @@ class SourceConnector:
 
     async def _take(self, value: bytes, headers: Headers, registry: Table) -> bool:
         try:
-            request = SyncRequest.decode(value)
+            request = SyncRequest.decode(value, headers)
+        except ForeignSchemaError as error:
+            log.warning("a request is left out: %s", error)
+            return True
         except ValidationError:
             log.warning("a request cannot be read: left out")
             return True
@@ -272,7 +275,7 @@ class SourceConnector:
         parked = record.model_copy(
             update={"state": MailboxState.PARKED, "state_reason": type(error).__name__}
         )
-        await producer.send([Send(topics.MAILBOXES.name, record.mailbox_id, parked.encode())])
+        await producer.send([Send.event(topics.MAILBOXES.name, record.mailbox_id, parked)])
 
     async def _stop_all(self) -> None:
         await self._stop(list(self._running))

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from schemas.headers import Headers
 from schemas.identity import hashed
-
-Headers = tuple[tuple[str, bytes], ...]
 
 _tracer: Any = None  # of OpenTelemetry; None: nobody traces
 _NO_SPAN = nullcontext()
+_OF_A_TRACE = ("traceparent", "tracestate")
 
 
 def start_tracing(endpoint: str, exporter: Any = None) -> Any:
@@ -87,10 +87,15 @@ def headers() -> Headers:
     return tuple((name, value.encode()) for name, value in carrier.items())
 
 
+def trace_of(headers: Headers) -> Headers:
+    """Of a record's headers those that a trace put there."""
+    return tuple((name, value) for name, value in headers if name in _OF_A_TRACE)
+
+
 def _parent(headers: Headers) -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    carrier = {name: value.decode("ascii", "replace") for name, value in headers}
+    carrier = {name: value.decode("ascii", "replace") for name, value in trace_of(headers)}
     return TraceContextTextMapPropagator().extract(carrier) if carrier else None
 
 

@@ -7,9 +7,12 @@ milliseconds since 1970-01-01 UTC. Unknown fields are kept, so that an older pro
 import time
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.headers import Headers, headers_of, refuse_foreign
+from schemas.privacy import Unit, hashed_of, identifying, operational, personal, secret
 
 
 def now_milliseconds() -> int:
@@ -22,14 +25,35 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    # Major and minor. A new optional field raises the minor; the major is that of the topic's name.
+    schema_version: ClassVar[tuple[int, int]] = (1, 0)
+
+    @classmethod
+    def schema_id(cls) -> str:
+        """The schema's name, as headers and exported schemas have it."""
+        return f"mailstream.{cls.__name__}"
+
+    @classmethod
+    def schema_headers(cls) -> Headers:
+        """What the headers of a record say about its value."""
+        return headers_of(cls.schema_id(), cls.schema_version)
+
     def encode(self) -> bytes:
         """The record's value: JSON without nulls."""
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
     @classmethod
-    def decode(cls, value: bytes) -> Self:
-        """Read a record's value. Raises ``pydantic.ValidationError`` when it is no such event."""
+    def decode(cls, value: bytes, headers: Headers = ()) -> Self:
+        """Read a record's value. Raises ``ValueError`` when it is no such event: ``ForeignSchemaError`` when
+        the record's headers say so (another schema, a higher major version), else ``ValidationError``."""
+        refuse_foreign(headers, cls.schema_id(), cls.schema_version[0])
         return cls.model_validate_json(value)
+
+
+MailboxId = Annotated[str, identifying("the mailbox's id, random")]
+MessageId = Annotated[str, identifying("Gmail's id of the message")]
+Epoch = Annotated[int, operational("rises when the mailbox is added again; compares first", Unit.ORDINAL)]
+HistoryId = Annotated[int, operational("as of when", Unit.HISTORY)]
 
 
 class ChangeKind(StrEnum):
@@ -48,18 +72,24 @@ class MessageChange(Event):
     ``history_id`` is the history record's id, or the listing's starting point for ``origin`` listing.
     """
 
-    mailbox_id: str
-    message_id: str
-    kind: ChangeKind
-    epoch: int
-    history_id: int
-    thread_id: str | None = None
-    # The labels added or removed, or all of them; for an upsert all of them, where the history names them.
-    label_ids: tuple[str, ...] | None = None
-    # How to fetch it: raw brings small attachments along, full leaves them behind references.
-    fetch: Literal["full", "raw"] = "full"
-    origin: Literal["history", "listing", "audit", "replay"] = "history"
-    emitted_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: MailboxId
+    message_id: MessageId
+    kind: Annotated[ChangeKind, operational("what happened, or what stands about the message")]
+    epoch: Epoch
+    history_id: Annotated[int, operational("of the change, or of the listing's start", Unit.HISTORY)]
+    thread_id: Annotated[str | None, identifying("Gmail's id of the thread")] = None
+    label_ids: Annotated[
+        tuple[str, ...] | None, identifying("those added or removed; all, where kind is labels or upsert")
+    ] = None
+    fetch: Annotated[Literal["full", "raw"], operational("whether small attachments come along (raw)")] = (
+        "full"
+    )
+    origin: Annotated[Literal["history", "listing", "audit", "replay"], operational("what told of it")] = (
+        "history"
+    )
+    emitted_at: Annotated[int, operational("when it was written", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 # Labels of messages that are shown nowhere, and indexed only where a mailbox's policy says so.
@@ -77,21 +107,33 @@ class MailboxState(StrEnum):
 class MailboxRecord(Event):
     """One mailbox of the registry (``mail.mailboxes``; key: mailbox_id)."""
 
-    mailbox_id: str
-    address: str
-    epoch: int = 1
-    purged_below: int = 0  # what bears a lower epoch was purged, and is dropped wherever it still turns up
-    source: Literal["gmail_api", "imap", "dual"] | None = None  # None: as USE_GMAIL_API says
-    state: MailboxState = MailboxState.LIVE
-    state_reason: str | None = None
-    # Label ids. Indexed is what bears an included one (any, where none is named) and no excluded one.
-    include_labels: tuple[str, ...] = ()
-    exclude_labels: tuple[str, ...] = tuple(sorted(HIDDEN_LABELS))
-    query: str | None = None  # Gmail's query: which of the mail that is there is read; new mail always is
-    # What a deletion in Gmail does here: the same, nothing, or the same after that many days.
-    deletions: Literal["mirror", "keep"] = "mirror"
-    keep_days: int | None = Field(default=None, ge=1)  # with keep; None: for good
-    created_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: MailboxId
+    address: Annotated[str, personal("the mailbox's e-mail address")]
+    epoch: Epoch = 1
+    purged_below: Annotated[int, operational("what bears a lower epoch was purged", Unit.ORDINAL)] = 0
+    source: Annotated[
+        Literal["gmail_api", "imap", "dual"] | None, operational("absent: as USE_GMAIL_API says")
+    ] = None
+    state: Annotated[MailboxState, operational("whether it is worked on")] = MailboxState.LIVE
+    state_reason: Annotated[str | None, operational("the class of the error that parked it")] = None
+    include_labels: Annotated[
+        tuple[str, ...], identifying("indexed is what bears one of them; all, where none is named")
+    ] = ()
+    exclude_labels: Annotated[tuple[str, ...], identifying("and none of these")] = tuple(
+        sorted(HIDDEN_LABELS)
+    )
+    query: Annotated[
+        str | None, personal("Gmail's query for the mail that was there first; new mail is read anyway")
+    ] = None
+    deletions: Annotated[Literal["mirror", "keep"], operational("what a deletion in Gmail does here")] = (
+        "mirror"
+    )
+    keep_days: Annotated[int | None, operational("with keep: how long; absent: for good", Unit.DAYS)] = Field(
+        default=None, ge=1
+    )
+    created_at: Annotated[int, operational("when it was added", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
     def in_scope(self, label_ids: Iterable[str]) -> bool:
         """Whether a message with these labels is to be indexed."""
@@ -103,9 +145,9 @@ class MailboxRecord(Event):
 class CredentialRecord(Event):
     """A mailbox's credentials, encrypted (``mail.mailboxes``; key: ``<mailbox_id>/credential``)."""
 
-    key_id: str  # which key encrypted it, so that keys can be rotated
-    nonce: str  # base64
-    ciphertext: str  # base64; AES-256-GCM over JSON, with the mailbox id as associated data
+    key_id: Annotated[str, operational("which key encrypted it, so that keys can be rotated")]
+    nonce: Annotated[str, operational("base64")]
+    ciphertext: Annotated[str, secret("base64; AES-256-GCM over JSON, bound to the mailbox id")]
 
 
 def credential_key(mailbox_id: str) -> str:
@@ -116,9 +158,11 @@ def credential_key(mailbox_id: str) -> str:
 class Suppression(Event):
     """A message that was purged: no stage lets it in again (``mail.mailboxes``; key: ``suppressed_key``)."""
 
-    mailbox_id: str
-    message_id: str
-    suppressed_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: MailboxId
+    message_id: MessageId
+    suppressed_at: Annotated[int, operational("when it was purged", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 def suppressed_key(mailbox_id: str, message_id: str) -> str:
@@ -129,8 +173,8 @@ def suppressed_key(mailbox_id: str, message_id: str) -> str:
 class LabelDirectory(Event):
     """The names of a mailbox's labels by id (``mail.mailboxes``; key: ``<mailbox_id>/labels``)."""
 
-    mailbox_id: str
-    names: dict[str, str]
+    mailbox_id: MailboxId
+    names: Annotated[dict[str, str], personal("what its owner calls each label, by label id")]
 
 
 def labels_key(mailbox_id: str) -> str:
@@ -147,56 +191,64 @@ class SyncRequest(Event):
     recorded in the cursor and answered there.
     """
 
-    mailbox_id: str
-    kind: Literal["hint", "backfill", "resync", "audit"] = "hint"
-    request_id: str = ""
-    query: str | None = None
-    dry_run: bool = False
-    repair: bool = False
-    labels: bool = False
-    history_id: int | None = None  # of a hint: what the push named. Never a cursor
-    requested_at: int = Field(default_factory=now_milliseconds)  # of a push: when Gmail published it
+    mailbox_id: MailboxId
+    kind: Annotated[Literal["hint", "backfill", "resync", "audit"], operational("what is asked for")] = "hint"
+    request_id: Annotated[str, identifying("chosen by whoever asks; the answer names it")] = ""
+    query: Annotated[str | None, personal("of a backfill: Gmail's query")] = None
+    dry_run: Annotated[bool, operational("of a backfill: count only")] = False
+    repair: Annotated[bool, operational("of an audit: mend what differs")] = False
+    labels: Annotated[bool, operational("of an audit: say also which labels each message bears")] = False
+    history_id: Annotated[int | None, operational("of a hint, as the push named it", Unit.HISTORY)] = None
+    requested_at: Annotated[int, operational("when; of a push, when Gmail published it", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 class Listing(Event):
     """How far a run through the whole mailbox has come."""
 
-    run: str  # a random id; a new run starts from the first page
-    kind: Literal["backfill", "resync"] = "backfill"
-    history_id: int  # H0: the mailbox's position when the run began
-    query: str | None = None
-    page_token: str | None = None  # of the next page to read; None at the start and at the end
-    pages: int = 0
-    listed: int = 0
-    relisted: bool = False  # begun again after a stale page token: what was emitted before is left out
-    total: int | None = None  # messages in the mailbox by its own word, when the run began
-    complete: bool = False
+    run: Annotated[str, identifying("a random id; a new run starts from the first page")]
+    kind: Annotated[Literal["backfill", "resync"], operational("what it is for")] = "backfill"
+    history_id: Annotated[int, operational("the mailbox's position when the run began", Unit.HISTORY)]
+    query: Annotated[str | None, personal("Gmail's query")] = None
+    page_token: Annotated[str | None, identifying("of the next page; absent at both ends")] = None
+    pages: Annotated[int, operational("pages read", Unit.COUNT)] = 0
+    listed: Annotated[int, operational("messages listed", Unit.COUNT)] = 0
+    relisted: Annotated[bool, operational("begun again after a stale page token")] = False
+    total: Annotated[int | None, operational("messages that the mailbox counts", Unit.COUNT)] = None
+    complete: Annotated[bool, operational("whether it has reached its end")] = False
 
 
 class Estimate(Event):
     """What a backfill would cost: the answer to a dry run."""
 
-    request_id: str
-    messages: int
-    units: int
-    seconds: float
-    messages_per_minute: float | None = None  # None: nobody limits it
+    request_id: Annotated[str, identifying("the request that it answers")]
+    messages: Annotated[int, operational("messages that the query finds", Unit.COUNT)]
+    units: Annotated[int, operational("what fetching them costs", Unit.QUOTA)]
+    seconds: Annotated[float, operational("how long it takes at least", Unit.SECONDS)]
+    messages_per_minute: Annotated[float | None, operational("absent: nobody limits it", Unit.PER_MINUTE)] = (
+        None
+    )
 
 
 class AuditReport(Event):
     """How a mailbox and the index compare; ``sample`` names a few ids of each difference."""
 
-    request_id: str
-    history_id: int
-    mailbox_messages: int
-    index_messages: int
-    missing: int  # in Gmail and in scope, not in the index
-    stale: int  # in the index, not in Gmail
-    labels: int  # in both, with different labels
-    kept: int = 0  # in the index and not in Gmail, because the mailbox's policy says so
-    repaired: bool = False
-    sample: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    finished_at: int = Field(default_factory=now_milliseconds)
+    request_id: Annotated[str, identifying("the request that it answers")]
+    history_id: Annotated[int, operational("the mailbox's position that was compared", Unit.HISTORY)]
+    mailbox_messages: Annotated[int, operational("messages in Gmail", Unit.COUNT)]
+    index_messages: Annotated[int, operational("messages in the index", Unit.COUNT)]
+    missing: Annotated[int, operational("messages in Gmail and in scope, not in the index", Unit.COUNT)]
+    stale: Annotated[int, operational("messages in the index, not in Gmail", Unit.COUNT)]
+    labels: Annotated[int, operational("messages in both, with different labels", Unit.COUNT)]
+    kept: Annotated[int, operational("messages in the index only, by the mailbox's policy", Unit.COUNT)] = 0
+    repaired: Annotated[bool, operational("whether that was mended")] = False
+    sample: Annotated[dict[str, tuple[str, ...]], identifying("message ids by kind of difference")] = Field(
+        default_factory=dict
+    )
+    finished_at: Annotated[int, operational("when it ended", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
     @property
     def differences(self) -> int:
@@ -207,36 +259,44 @@ class AuditReport(Event):
 class HeldDraft(Event):
     """A draft that is being written: its upsert waits until it has been left alone for a while."""
 
-    message_id: str
-    history_id: int
-    label_ids: tuple[str, ...] = ()
-    seen_at: int = Field(default_factory=now_milliseconds)
+    message_id: MessageId
+    history_id: Annotated[int, operational("of the last autosave", Unit.HISTORY)]
+    label_ids: Annotated[tuple[str, ...], identifying("its labels")] = ()
+    seen_at: Annotated[int, operational("when that was seen", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 class Cursor(Event):
     """How far a mailbox has been read (``mail.cursors``; key: mailbox_id). Never ahead of the events."""
 
-    mailbox_id: str
-    epoch: int
-    history_id: int  # everything up to here has been emitted, or is held below
-    listing: Listing
-    drafts: dict[str, HeldDraft] = Field(default_factory=dict)  # by message id
-    requests: tuple[SyncRequest, ...] = ()  # taken, not yet done; the first is under way
-    estimate: Estimate | None = None
-    audit: AuditReport | None = None
-    watch_expires_at: int | None = None
-    watch_renewed_at: int | None = None
-    quota_units: int | None = None  # of Gmail's, left to the source when this was written
-    updated_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: MailboxId
+    epoch: Epoch
+    history_id: Annotated[int, operational("up to here all is emitted, or held in drafts", Unit.HISTORY)]
+    listing: Annotated[Listing, operational("how far the run through the whole mailbox has come")]
+    drafts: Annotated[dict[str, HeldDraft], identifying("unfinished, by message id")] = Field(
+        default_factory=dict
+    )
+    requests: Annotated[
+        tuple[SyncRequest, ...], operational("taken, not yet done; the first is under way")
+    ] = ()
+    estimate: Annotated[Estimate | None, operational("the answer to the last dry run")] = None
+    audit: Annotated[AuditReport | None, operational("the answer to the last audit")] = None
+    watch_expires_at: Annotated[int | None, operational("when Gmail's pushes for it end", Unit.TIME)] = None
+    watch_renewed_at: Annotated[int | None, operational("when they were last asked for", Unit.TIME)] = None
+    quota_units: Annotated[int | None, operational("left to the source then", Unit.QUOTA)] = None
+    updated_at: Annotated[int, operational("when it was written", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 class KeptDeletions(Event):
     """Messages that Gmail has deleted and the index still shows (``mail.cursors``; key: see ``kept_key``)."""
 
-    mailbox_id: str
-    epoch: int
-    due_at: int
-    history_ids: dict[str, int]  # by message id
+    mailbox_id: MailboxId
+    epoch: Epoch
+    due_at: Annotated[int, operational("when the deletions take effect", Unit.TIME)]
+    history_ids: Annotated[dict[str, int], identifying("when each was deleted, by message id", Unit.HISTORY)]
 
 
 def kept_key(mailbox_id: str, due_day: str) -> str:
@@ -247,40 +307,46 @@ def kept_key(mailbox_id: str, due_day: str) -> str:
 class Deferred(Event):
     """Work that takes long or must wait (``mail.deferred``; key: document id)."""
 
-    mailbox_id: str
-    message_id: str
-    epoch: int
-    part_path: str = ""  # an attachment, or the whole message when empty
-    reason: Literal["ocr", "throttled", "unavailable", "reprocess"]
-    # To read again, of one message: part paths, each with the verdict that stood when it was asked for.
-    parts: dict[str, int] = Field(default_factory=dict)
-    fetch: Literal["full", "raw"] = "full"
-    not_before: int = 0
-    attempts: int = 0
-    emitted_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: MailboxId
+    message_id: MessageId
+    epoch: Epoch
+    part_path: Annotated[str, identifying("an attachment, or the whole message when empty")] = ""
+    reason: Annotated[Literal["ocr", "throttled", "unavailable", "reprocess"], operational("why it waits")]
+    parts: Annotated[
+        dict[str, int], operational("what to read again: verdicts by part path", Unit.ORDINAL)
+    ] = Field(default_factory=dict)
+    fetch: Annotated[Literal["full", "raw"], operational("as in MessageChange")] = "full"
+    not_before: Annotated[int, operational("when it may be begun with", Unit.TIME)] = 0
+    attempts: Annotated[int, operational("how often it was tried", Unit.COUNT)] = 0
+    emitted_at: Annotated[int, operational("when the change was", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 class DeadLetter(Event):
     """What failed for good (``mail.dead-letters``; key: mailbox_id, or empty where it is unknown)."""
 
-    mailbox_id: str | None = None
-    message_id: str | None = None
-    part_path: str | None = None
-    stage: str
-    error_class: str
-    error: str
-    attempts: int = 1
-    topic: str
-    partition: int
-    offset: int
-    key_hash: str | None = None
-    event: str | None = None  # base64 of the record's value, only for topics that carry ids alone
-    failed_at: int = Field(default_factory=now_milliseconds)
+    mailbox_id: Annotated[str | None, identifying("which mailbox, where that is known")] = None
+    message_id: Annotated[str | None, identifying("which message, where that is known")] = None
+    part_path: Annotated[str | None, identifying("which attachment, where it is one")] = None
+    stage: Annotated[str, operational("where it failed: fast, slow, index or reindex")]
+    error_class: Annotated[str, operational("the error's class, or worker_killed")]
+    error: Annotated[str, operational("what the program says of it; never what it choked on")]
+    attempts: Annotated[int, operational("how often it was tried", Unit.COUNT)] = 1
+    topic: Annotated[str, operational("of the record that failed")]
+    partition: Annotated[int, operational("of the record that failed", Unit.OFFSET)]
+    offset: Annotated[int, operational("of the record that failed", Unit.OFFSET)]
+    key_hash: Annotated[str | None, hashed_of("of the record's key")] = None
+    event: Annotated[str | None, identifying("base64 of its value, where that is ids only")] = None
+    headers: Annotated[dict[str, str], operational("which schema it is of")] = Field(default_factory=dict)
+    failed_at: Annotated[int, operational("when it was given up", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
 
 
 class DeadLetterResolution(Event):
     """A person has dealt with a dead letter (``mail.dead-letters``; key as the letter's)."""
 
-    letter: str  # the letter's place in the topic: "<partition>:<offset>"
-    action: Literal["replayed", "discarded"]
-    resolved_at: int = Field(default_factory=now_milliseconds)
+    letter: Annotated[str, operational("the letter's place in the topic: <partition>:<offset>")]
+    action: Annotated[Literal["replayed", "discarded"], operational("what was done about it")]
+    resolved_at: Annotated[int, operational("when", Unit.TIME)] = Field(default_factory=now_milliseconds)

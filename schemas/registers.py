@@ -10,14 +10,16 @@ registers. So ``MessageState.join`` is commutative, associative and idempotent.
 """
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from schemas.events import Event
+from schemas.events import Epoch, Event, HistoryId, MailboxId, MessageId
+from schemas.headers import Headers
 from schemas.identity import MESSAGE_PATH, message_key
 from schemas.outcomes import Outcome, Scan, content_rank
+from schemas.privacy import Unit, content, hashed_of, identifying, operational, personal
 
 CONTENT_PREFIX = "content/"
 LABEL_PREFIX = "label/"
@@ -33,61 +35,65 @@ ENGINE_VERSION = 1
 class Segment(Event):
     """A run of extracted text with the place it stands in."""
 
-    text: str
-    page: int | None = None  # 1-based page, or slide
-    label: str | None = None  # what a person calls the place: "sheet Sales", "slide 3"
+    text: Annotated[str, content("extracted text")]
+    page: Annotated[int | None, operational("page, or slide", Unit.POSITION)] = None
+    label: Annotated[str | None, content("what a person calls the place: sheet Sales, slide 3")] = None
 
 
 class PartReference(Event):
     """An attachment as the message lists it."""
 
-    part_path: str
-    filename: str | None = None
-    content_type: str
-    size_bytes: int | None = None
+    part_path: Annotated[str, identifying("its position in the message")]
+    filename: Annotated[str | None, content("its file name")] = None
+    content_type: Annotated[str, operational("as the mail declares it")]
+    size_bytes: Annotated[int | None, operational("its size", Unit.BYTES)] = None
 
 
 class MessageContent(Event):
     """What a message says: headers people search by, and its body text."""
 
-    thread_id: str | None = None
-    rfc_message_id: str | None = None
-    subject: str = ""
-    sender: str = ""
-    to: tuple[str, ...] = ()
-    cc: tuple[str, ...] = ()
-    bcc: tuple[str, ...] = ()  # stands in mail that the mailbox's owner sent
-    reply_to: tuple[str, ...] = ()
-    sent_at: int | None = None  # milliseconds
-    size_bytes: int | None = None
-    text: str = ""
-    truncated: bool = False
-    parts: tuple[PartReference, ...] = ()
+    thread_id: Annotated[str | None, identifying("Gmail's id of the thread")] = None
+    rfc_message_id: Annotated[str | None, personal("the Message-ID header")] = None
+    subject: Annotated[str, content("the subject")] = ""
+    sender: Annotated[str, personal("who wrote it, as the From header has it")] = ""
+    to: Annotated[tuple[str, ...], personal("to whom")] = ()
+    cc: Annotated[tuple[str, ...], personal("with copies to")] = ()
+    bcc: Annotated[
+        tuple[str, ...], personal("and secretly to; stands in mail that the mailbox's owner sent")
+    ] = ()
+    reply_to: Annotated[tuple[str, ...], personal("where answers shall go")] = ()
+    sent_at: Annotated[int | None, operational("when it was sent, by its own word", Unit.TIME)] = None
+    size_bytes: Annotated[int | None, operational("the message's size", Unit.BYTES)] = None
+    text: Annotated[str, content("its body as text")] = ""
+    truncated: Annotated[bool, operational("whether there was more text")] = False
+    parts: Annotated[tuple[PartReference, ...], content("its attachments")] = ()
 
 
 class AttachmentContent(Event):
     """What an attachment says, and how we know."""
 
-    filename: str | None = None
-    raw_filename: str | None = None  # as the mail has it, where that is another
-    content_type: str
-    declared_content_type: str | None = None
-    size_bytes: int | None = None
-    sha256: str | None = None
-    outcome: Outcome
-    scan: Scan = Scan.OFF
-    signature: str | None = None  # what the scanner found
-    skipped_reason: str | None = None
-    engines: tuple[str, ...] = ()
-    seconds: float | None = None
-    pages: int | None = None
-    author: str | None = None
-    title: str | None = None
-    created: str | None = None
-    inline: bool = False
-    truncated: bool = False
-    segments: tuple[Segment, ...] = ()
-    children: tuple[str, ...] = ()  # part paths of what a container holds
+    filename: Annotated[str | None, content("its file name, made presentable")] = None
+    raw_filename: Annotated[str | None, content("as the mail has it, where that is another")] = None
+    content_type: Annotated[str, operational("by what stands in it")]
+    declared_content_type: Annotated[str | None, operational("as the mail declares it")] = None
+    size_bytes: Annotated[int | None, operational("its size", Unit.BYTES)] = None
+    sha256: Annotated[
+        str | None, hashed_of("of its bytes, hexadecimal; absent where they were not fetched")
+    ] = None
+    outcome: Annotated[Outcome, operational("how reading it ended")]
+    scan: Annotated[Scan, operational("the malware scanner's verdict")] = Scan.OFF
+    signature: Annotated[str | None, operational("what the scanner found")] = None
+    skipped_reason: Annotated[str | None, operational("why it was not read")] = None
+    engines: Annotated[tuple[str, ...], operational("the programs that read it")] = ()
+    seconds: Annotated[float | None, operational("how long that took", Unit.SECONDS)] = None
+    pages: Annotated[int | None, operational("its pages", Unit.COUNT)] = None
+    author: Annotated[str | None, personal("its author, by its own word")] = None
+    title: Annotated[str | None, content("its title, by its own word")] = None
+    created: Annotated[str | None, content("when it was made, by its own word")] = None
+    inline: Annotated[bool, operational("whether it stands in the mail's text")] = False
+    truncated: Annotated[bool, operational("whether there was more text")] = False
+    segments: Annotated[tuple[Segment, ...], content("its text, by places")] = ()
+    children: Annotated[tuple[str, ...], identifying("part paths of what a container holds")] = ()
 
 
 class ContentVersion(Event):
@@ -96,12 +102,12 @@ class ContentVersion(Event):
     that back: what was found outlives a newer engine, and gives way to who knew of it and found it clean.
     """
 
-    epoch: int
-    verdict: int = 0
-    engine: int = ENGINE_VERSION
-    rank: int
-    digest: str
-    source: Source = "gmail_api"
+    epoch: Epoch
+    verdict: Annotated[int, operational("odd where the scanner found something", Unit.ORDINAL)] = 0
+    engine: Annotated[int, operational("the extraction engine's version", Unit.ORDINAL)] = 1
+    rank: Annotated[int, operational("how much was read", Unit.ORDINAL)]
+    digest: Annotated[str, hashed_of("of the content: the tie-break")]
+    source: Annotated[Source, operational("how the mailbox was read")] = "gmail_api"
 
     def order(self) -> tuple[int, int, int, int, str, str]:
         """What versions compare by."""
@@ -111,8 +117,8 @@ class ContentVersion(Event):
 class Register(Event):
     """Base of the four registers: which message they belong to."""
 
-    mailbox_id: str
-    message_id: str
+    mailbox_id: MailboxId
+    message_id: MessageId
 
     @property
     def name(self) -> str:
@@ -128,10 +134,12 @@ class Register(Event):
 class ContentRegister(Register):
     """``content/<part path>``: exactly one of ``message`` and ``attachment`` is set."""
 
-    part_path: str = MESSAGE_PATH
-    version: ContentVersion
-    message: MessageContent | None = None
-    attachment: AttachmentContent | None = None
+    part_path: Annotated[str, identifying("the message's own content where empty, else an attachment's")] = (
+        MESSAGE_PATH
+    )
+    version: Annotated[ContentVersion, operational("what decides which content stands")]
+    message: Annotated[MessageContent | None, content("the message's content")] = None
+    attachment: Annotated[AttachmentContent | None, content("an attachment's content")] = None
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:
@@ -155,10 +163,10 @@ class ContentRegister(Register):
 class LabelsRegister(Register):
     """``labels``: the complete set as of ``history_id``; a label that is not in it is absent as of then."""
 
-    epoch: int
-    history_id: int
-    label_ids: tuple[str, ...]
-    source: Source = "gmail_api"
+    epoch: Epoch
+    history_id: HistoryId
+    label_ids: Annotated[tuple[str, ...], identifying("the complete set as of history_id")]
+    source: Annotated[Source, operational("how the mailbox was read")] = "gmail_api"
 
     @property
     @override
@@ -173,10 +181,10 @@ class LabelsRegister(Register):
 class LabelRegister(Register):
     """``label/<id>``: one label added (``present``) or removed at ``history_id``."""
 
-    epoch: int
-    history_id: int
-    label_id: str
-    present: bool
+    epoch: Epoch
+    history_id: HistoryId
+    label_id: Annotated[str, identifying("which label")]
+    present: Annotated[bool, operational("added, or removed")]
 
     @property
     @override
@@ -191,9 +199,11 @@ class LabelRegister(Register):
 class DeletedRegister(Register):
     """``deleted``: the message was gone as of ``history_id``."""
 
-    epoch: int
-    history_id: int
-    reason: Literal["deleted", "absent", "purged"] = "deleted"
+    epoch: Epoch
+    history_id: HistoryId
+    reason: Annotated[Literal["deleted", "absent", "purged"], operational("how it came to be gone")] = (
+        "deleted"
+    )
 
     @property
     @override
@@ -214,20 +224,20 @@ def split_key(key: str) -> tuple[str, str]:
     return owner, name
 
 
-def decode_register(key: str, value: bytes) -> AnyRegister:
+def decode_register(key: str, value: bytes, headers: Headers = ()) -> AnyRegister:
     """Read a record of ``mail.documents``.
 
     Raises ``ValueError`` (pydantic's is one) when the key names no register or the value does not fit it.
     """
     _, name = split_key(key)
     if name.startswith(CONTENT_PREFIX):
-        register: AnyRegister = ContentRegister.decode(value)
+        register: AnyRegister = ContentRegister.decode(value, headers)
     elif name == LABELS:
-        register = LabelsRegister.decode(value)
+        register = LabelsRegister.decode(value, headers)
     elif name.startswith(LABEL_PREFIX):
-        register = LabelRegister.decode(value)
+        register = LabelRegister.decode(value, headers)
     elif name == DELETED:
-        register = DeletedRegister.decode(value)
+        register = DeletedRegister.decode(value, headers)
     else:
         raise ValueError(f"no register is called {name!r}")
     if register.key != key:
@@ -310,7 +320,11 @@ def content_version(
 ) -> ContentVersion:
     """The version of content that today's engine extracted; ``standing`` is the verdict that it knew of."""
     return ContentVersion(
-        epoch=epoch, verdict=_verdict(standing, scan), rank=content_rank(outcome, scan), digest=digest
+        epoch=epoch,
+        verdict=_verdict(standing, scan),
+        engine=ENGINE_VERSION,
+        rank=content_rank(outcome, scan),
+        digest=digest,
     )
 
 

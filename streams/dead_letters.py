@@ -4,12 +4,15 @@ import base64
 from collections import deque
 from typing import Self
 
+from pydantic import ValidationError
+
 from connectors.broker import Broker
-from connectors.errors import MailstreamError
+from connectors.errors import ForeignEventError, MailstreamError, UndecodableEventError
 from connectors.kafka import Producer, Record, Send
 from connectors.metrics import dead_letters_counter
 from schemas import topics
 from schemas.events import DeadLetter, now_milliseconds
+from schemas.headers import ForeignSchemaError, kept
 from schemas.identity import hashed
 from streams.letter_box import LetterBox
 
@@ -23,6 +26,14 @@ REMEMBERED_MILLISECONDS = 600_000
 
 # Values of these topics are ids only and may stand in a dead letter; others are named by key hash.
 _IDS_ONLY = {topics.CHANGES.name, topics.BACKFILL.name, topics.DEFERRED.name}
+
+
+def undecodable(error: ValueError) -> UndecodableEventError:
+    """Why a record's bytes are no event, without what was choked on."""
+    if isinstance(error, ForeignSchemaError):
+        return ForeignEventError(str(error))
+    kind = error.title if isinstance(error, ValidationError) else "register"
+    return UndecodableEventError(f"not a {kind}")
 
 
 class TooManyDeadLettersError(MailstreamError):
@@ -87,6 +98,7 @@ class DeadLetters:
             offset=record.offset,
             key_hash=hashed(record.key),
             event=base64.b64encode(record.value or b"").decode() if ids_only else None,
+            headers={name: said.decode("ascii", "replace") for name, said in kept(record.headers)},
         )
-        await self._producer.send([Send(topics.DEAD_LETTERS.name, mailbox_id or "", letter.encode())])
+        await self._producer.send([Send.event(topics.DEAD_LETTERS.name, mailbox_id or "", letter)])
         self._counter.inc()

@@ -23,7 +23,7 @@ class Documents:
         """Write registers. Raises UnavailableError; safe to repeat."""
         await self._producer.send(
             [
-                Send(topics.DOCUMENTS.name, register.key, register.encode(), self._partition(register))
+                Send.event(topics.DOCUMENTS.name, register.key, register, self._partition(register))
                 for register in map(_fit, registers)
             ]
         )
@@ -35,7 +35,7 @@ class Documents:
         """Put work off for at least that long. Raises UnavailableError; safe to repeat."""
         later = work.model_copy(update={"not_before": now_milliseconds() + wait_milliseconds})
         key = document_id(work.mailbox_id, work.message_id, work.part_path)
-        await self._producer.send([Send(topics.DEFERRED.name, key, later.encode())])
+        await self._producer.send([Send.event(topics.DEFERRED.name, key, later)])
 
 
 def _fit(register: AnyRegister) -> AnyRegister:

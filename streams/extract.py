@@ -8,8 +8,6 @@ import asyncio
 import logging
 import traceback
 
-from pydantic import ValidationError
-
 from connectors.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -17,7 +15,6 @@ from connectors.errors import (
     NotFoundError,
     ScannerUnavailableError,
     UnavailableError,
-    UndecodableEventError,
 )
 from connectors.kafka import Record
 from connectors.logs import about
@@ -33,7 +30,7 @@ from schemas.events import (
 )
 from schemas.registers import AnyRegister, DeletedRegister, LabelRegister, LabelsRegister
 from streams.attempts import MAX_DEATHS, Attempts
-from streams.dead_letters import DeadLetters
+from streams.dead_letters import DeadLetters, undecodable
 from streams.documents import Documents
 from streams.mailboxes import Mailboxes
 from streams.message import PATIENCE_SECONDS, FetchedMessage, MessageExtractor, patiently
@@ -81,8 +78,8 @@ class Extract:
     async def handle_change(self, record: Record) -> None:
         """Settle one event of ``mail.changes`` or ``mail.backfill``. Raises only to stop the worker."""
         try:
-            change = MessageChange.decode(record.value or b"")
-        except ValidationError as error:
+            change = MessageChange.decode(record.value or b"", record.headers)
+        except ValueError as error:
             await self._undecodable(record, error)
             return
         with (
@@ -110,8 +107,8 @@ class Extract:
     async def handle_deferred(self, record: Record) -> None:
         """Settle one event of ``mail.deferred``. Raises only to stop the worker."""
         try:
-            work = Deferred.decode(record.value or b"")
-        except ValidationError as error:
+            work = Deferred.decode(record.value or b"", record.headers)
+        except ValueError as error:
             await self._undecodable(record, error)
             return
         with (
@@ -211,9 +208,9 @@ class Extract:
     def _count(self, outcome: str) -> None:
         stage_events_counter.labels(stage=_STAGES[self._lane], outcome=outcome).inc()
 
-    async def _undecodable(self, record: Record, error: ValidationError) -> None:
+    async def _undecodable(self, record: Record, error: ValueError) -> None:
         self._count("dead_letter")
-        await self._dead_letters.write(record, UndecodableEventError(f"not a {error.title}"))
+        await self._dead_letters.write(record, undecodable(error))
 
     async def _fail(self, record: Record, work: Deferred, error: Exception, attempts: int) -> None:
         self._count("dead_letter")

@@ -14,6 +14,7 @@ from connectors.broker import Broker
 from connectors.kafka import Producer, Record, Send, read_offsets
 from connectors.metrics import index_forwarded_counter
 from schemas import topics
+from schemas.headers import kept
 from schemas.registers import CONTENT_PREFIX, AnyRegister, ContentVersion
 from streams.fields import MessageView, PartView
 
@@ -51,13 +52,12 @@ class DocumentsLog:
         stored = {r.offset: r for r in await self.read(partition, elsewhere)} if elsewhere else {}
         sends = []
         for winner in winners:
+            place = (topics.DOCUMENTS.name, winner.key)
+            record = stored.get(winner.offset)
             if winner.register is not None:
-                value = winner.register.encode()
-            elif winner.offset in stored and stored[winner.offset].key == winner.key:
-                value = stored[winner.offset].value or b""
-            else:
-                continue
-            sends.append(Send(topics.DOCUMENTS.name, winner.key, value, partition))
+                sends.append(Send.event(*place, winner.register, partition))
+            elif record is not None and record.key == winner.key:
+                sends.append(Send(*place, record.value or b"", partition, kept(record.headers)))
         await self._producer.send(sends)
         index_forwarded_counter.inc(len(sends))
 

@@ -22,7 +22,6 @@ from connectors.errors import (
     DocumentTooLargeError,
     MailstreamError,
     UnavailableError,
-    UndecodableEventError,
 )
 from connectors.kafka import Record
 from connectors.logs import about
@@ -33,14 +32,15 @@ from connectors.metrics import (
     index_documents_counter,
     stage_events_counter,
 )
-from connectors.tracing import Headers, spans
+from connectors.tracing import spans, trace_of
 from schemas import topics
 from schemas.events import now_milliseconds
+from schemas.headers import Headers
 from schemas.identity import MESSAGE_PATH, document_id, message_key
 from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
 from streams.chunking import Chunk, chunk
-from streams.dead_letters import DeadLetters
+from streams.dead_letters import DeadLetters, undecodable
 from streams.fields import (
     MessageView,
     PartView,
@@ -188,10 +188,9 @@ class Indexer:
                 _count("ignored")
                 continue  # a tombstone makes room in the topic; what the index shows is said by registers
             try:
-                register = decode_register(record.key, record.value)
+                register = decode_register(record.key, record.value, record.headers)
             except ValueError as error:
-                reason = UndecodableEventError(f"not a register: {type(error).__name__}")
-                await self._dead_letters.write(record, reason)
+                await self._dead_letters.write(record, undecodable(error))
                 _count("dead_letter")
                 continue
             if self._gone is not None and self._gone.has(register):
@@ -377,10 +376,10 @@ class Indexer:
 def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:
     """What a batch is to the traces: each message once for each trace that it belongs to."""
     works = {
-        (record.headers, group.mailbox_id, group.message_id): None
+        (trace, group.mailbox_id, group.message_id): None
         for group in groups
         for _, record in group.registers
-        if record.headers
+        if (trace := trace_of(record.headers))
     }
     return list(works)
 

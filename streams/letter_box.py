@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
-
 from connectors.broker import Broker
 from connectors.kafka import Log, Producer, Record, Send, read_partition
 from schemas import topics
 from schemas.events import DeadLetter, DeadLetterResolution, Deferred, MessageChange
+from schemas.headers import ForeignSchemaError, kept
 from schemas.identity import document_id, hashed
+
+log = logging.getLogger(__name__)
 
 Ending = Literal["replayed", "discarded", "gone", "unreadable"]
 
@@ -61,14 +63,17 @@ class LetterBox:
 
     def _take(self, record: Record) -> None:
         value, place = record.value or b"", f"{record.partition}:{record.offset}"
-        with suppress(ValidationError):
-            resolution = DeadLetterResolution.decode(value)
+        with suppress(ValueError):
+            resolution = DeadLetterResolution.decode(value, record.headers)
             # A letter that the topic has forgotten needs no resolution either.
             if resolution.letter in self.letters:
                 self.letters[resolution.letter].resolution = resolution
             return
-        with suppress(ValidationError):  # what is neither, nobody of ours has written
-            self.letters[place] = Letter(place, DeadLetter.decode(value))
+        try:
+            self.letters[place] = Letter(place, DeadLetter.decode(value, record.headers))
+        except ValueError as error:
+            reason = str(error) if isinstance(error, ForeignSchemaError) else type(error).__name__
+            log.warning("record %s of the dead letters cannot be read: %s", place, reason)
 
     def waiting(self) -> list[Letter]:
         """The letters that nobody has dealt with, the oldest first."""
@@ -107,7 +112,7 @@ class LetterBox:
     ) -> None:
         letter.resolution = DeadLetterResolution(letter=letter.id, action=action)
         key = letter.letter.mailbox_id or ""
-        await producer.send([Send(topics.DEAD_LETTERS.name, key, letter.resolution.encode())])
+        await producer.send([Send.event(topics.DEAD_LETTERS.name, key, letter.resolution)])
 
     async def _documents(self, letters: Sequence[Letter]) -> dict[str, Send]:
         """The latest record of each letter's key, by letter: each partition is read once."""
@@ -122,19 +127,22 @@ class LetterBox:
                     if record.value is None:
                         found.pop(letter.id, None)
                     else:
-                        found[letter.id] = Send(topic, record.key, record.value, partition)
+                        headers = kept(record.headers)
+                        found[letter.id] = Send(topic, record.key, record.value, partition, headers)
         return found
 
 
 def _event(letter: DeadLetter) -> Send | None:
     """The event as it was, under its key; None when it cannot be read even now."""
     value = base64.b64decode(letter.event or "")
+    headers = tuple((name, said.encode()) for name, said in letter.headers.items())
     try:
         if letter.topic == topics.DEFERRED.name:
             # A person has looked: it need not wait, and is tried as if for the first time.
-            work = Deferred.decode(value).model_copy(update={"not_before": 0, "attempts": 0})
+            work = Deferred.decode(value, headers).model_copy(update={"not_before": 0, "attempts": 0})
             key = document_id(work.mailbox_id, work.message_id, work.part_path)
-            return Send(letter.topic, key, work.encode())
-        return Send(letter.topic, MessageChange.decode(value).mailbox_id, value)
-    except ValidationError:
+            return Send.event(letter.topic, key, work)
+        change = MessageChange.decode(value, headers)
+        return Send(letter.topic, change.mailbox_id, value, headers=headers)
+    except ValueError:
         return None

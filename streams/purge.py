@@ -127,7 +127,7 @@ class Purge:
         )
         receipt = Receipt(record.mailbox_id, None, epoch, now_milliseconds())
         receipt.stays = "the mailbox's id, epoch and state in the registry"
-        written = Send(topics.MAILBOXES.name, record.mailbox_id, purged.encode())
+        written = Send.event(topics.MAILBOXES.name, record.mailbox_id, purged)
 
         async def sweep() -> None:
             await self._producer.send([written])  # a source that parked it just then may have overwritten it
@@ -153,8 +153,8 @@ class Purge:
         partitions = await self._producer.partitions(topics.DOCUMENTS.name)
         await self._producer.send(
             [
-                Send(topics.MAILBOXES.name, suppressed_key(mailbox_id, message_id), suppression.encode()),
-                Send(topics.DOCUMENTS.name, deleted.key, deleted.encode(), partition_for(key, partitions)),
+                Send.event(topics.MAILBOXES.name, suppressed_key(mailbox_id, message_id), suppression),
+                Send.event(topics.DOCUMENTS.name, deleted.key, deleted, partition_for(key, partitions)),
             ]
         )
         tombstone = {"bool": {"filter": [{"term": {"kind": "message"}}, {"term": {"live": False}}]}}

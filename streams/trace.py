@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
-from pydantic import ValidationError
 
 from connectors.broker import Broker
 from connectors.elasticsearch import Index
@@ -144,8 +143,8 @@ def _event(record: Record, facts: _Facts, found: Trace, *, waiting: bool) -> Non
     event: MessageChange | Deferred
     kind = Deferred if record.topic == topics.DEFERRED.name else MessageChange
     try:
-        event = kind.decode(record.value or b"")
-    except ValidationError:
+        event = kind.decode(record.value or b"", record.headers)
+    except ValueError:
         return  # a dead letter says so
     if (event.mailbox_id, event.message_id) != (found.mailbox_id, found.message_id):
         return
@@ -173,7 +172,7 @@ async def _registers(kafka: Broker | str, meter: LagMeter, facts: _Facts, found:
                 found.steps.append(Step(record.written_at, topic, f"{name}: removed", waiting))
                 continue
             try:
-                register = decode_register(record.key, record.value)
+                register = decode_register(record.key, record.value, record.headers)
             except ValueError:
                 continue  # a dead letter says so
             facts.state = facts.state.join([register])

@@ -126,7 +126,7 @@ def read_notice(message: Any) -> Notice | None:
 def _hint(mailbox_id: str, notice: Notice) -> Send:
     hint = SyncRequest(mailbox_id=mailbox_id, history_id=notice.history_id, requested_at=notice.published_at)
     with span("push", mailbox_id=mailbox_id):
-        return Send(topics.SYNC_REQUESTS.name, mailbox_id, hint.encode(), trace=headers())
+        return Send.event(topics.SYNC_REQUESTS.name, mailbox_id, hint, trace=headers())
 
 
 class Hints:

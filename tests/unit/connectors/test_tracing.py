@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from connectors import tracing
 from connectors.tracing import headers, span, spans, start_tracing, stop_tracing
+from schemas.headers import Headers
 from schemas.identity import hashed
 
 
@@ -28,7 +28,7 @@ def test_nobody_traces_nothing_is_made() -> None:
 
 
 def test_a_trace_goes_from_stage_to_stage_in_headers(exporter: InMemorySpanExporter) -> None:
-    carried: tracing.Headers = ()
+    carried: Headers = ()
     for stage in ("push", "source", "extract"):
         with span(stage, carried, "box", "m1"):
             carried = headers()
