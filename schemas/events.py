@@ -219,6 +219,7 @@ class Cursor(Event):
     mailbox_id: str
     epoch: int
     history_id: int  # everything up to here has been emitted, or is held below
+    source_state: str | None = None  # what the source wants to be given back: of IMAP, how its folders stood
     listing: Listing
     drafts: dict[str, HeldDraft] = Field(default_factory=dict)  # by message id
     requests: tuple[SyncRequest, ...] = ()  # taken, not yet done; the first is under way
@@ -228,6 +229,29 @@ class Cursor(Event):
     watch_renewed_at: int | None = None
     quota_units: int | None = None  # of Gmail's, left to the source when this was written
     updated_at: int = Field(default_factory=now_milliseconds)
+
+
+class Observation(Event):
+    """What IMAP saw of a message in a dual run (``mail.observations``; key: mailbox_id).
+
+    For comparison only: IMAP and the API have no common order. ``seen``: it is there, with these labels and
+    parts; ``labels``: its labels are others; ``gone``: it is in no folder any more.
+    """
+
+    mailbox_id: str
+    epoch: int
+    message_id: str  # X-GM-MSGID in hex, the API's id
+    kind: Literal["seen", "labels", "gone"]
+    thread_id: str | None = None
+    label_ids: tuple[str, ...] = ()  # the system's by the API's ids, others by ``label_id_of`` their names
+    parts: dict[str, str] = Field(
+        default_factory=dict
+    )  # SHA-256 by part path; the text's under the empty one
+    size_bytes: int | None = None
+    received_at: int | None = None  # when the mailbox got it
+    observed_at: int = Field(default_factory=now_milliseconds)
+    spent_bytes: int = 0  # received for this observation
+    spent_requests: int = 0
 
 
 class KeptDeletions(Event):

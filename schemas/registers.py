@@ -61,6 +61,7 @@ class MessageContent(Event):
     sent_at: int | None = None  # milliseconds
     size_bytes: int | None = None
     text: str = ""
+    text_sha256: str | None = None  # of the text as it came, see ``mime.text_digest``
     truncated: bool = False
     parts: tuple[PartReference, ...] = ()
 

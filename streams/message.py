@@ -118,9 +118,10 @@ class MessageExtractor:
         self, fetched: FetchedMessage, leaves: Sequence[mime.Leaf]
     ) -> ContentRegister:
         message, root = fetched.message, fetched.message.root
-        texts = []
+        texts, bodies = [], []
         for leaf in mime.body_leaves(root):
             body = leaf.part.body if leaf.part.body is not None else await self._fetch(fetched, leaf)
+            bodies.append((body, leaf.part.charset))
             texts.append(await self._engine.extract_body(body, leaf.part.content_type, leaf.part.charset))
         content = MessageContent(
             thread_id=message.thread_id,
@@ -134,6 +135,7 @@ class MessageExtractor:
             sent_at=message.received_at,
             size_bytes=message.size_bytes,
             text="\n\n".join(text for text in texts if text.strip()),
+            text_sha256=mime.text_digest(bodies),
             parts=tuple(
                 PartReference(
                     part_path=leaf.path,
