@@ -12,7 +12,7 @@ from devstack.local import HOST, as_nobody
 from devstack.programs import find_dovecot
 from devstack.servers import LocalServer
 
-PASSWORD = "a password for nobody's mail"  # noqa: S105 - it opens a scratch server on this machine
+PASSWORD = "of-scratch-mail"  # noqa: S105 - it opens a scratch server on this machine
 _ANSWER_SECONDS = 5.0
 
 _CONFIGURATION = """

@@ -135,6 +135,7 @@ class Looker:
         Raises EpochEndedError.
         """
         gmail, vanishes = is_gmail(client), self._enable(client)
+        _leave(client)
         found: Look = {}
         for folder in list_folders(client):
             self.names |= folder_label(folder, gmail)
@@ -267,6 +268,15 @@ class Looker:
         return self._sets.setdefault(found, found)
 
 
+def _leave(client: IMAPClient) -> None:
+    """Close the folder that is open: STATUS may say of it what it was when it was opened (Dovecot's does)."""
+    if client._imap.state == "SELECTED":
+        if client.has_capability("UNSELECT"):
+            client.unselect_folder()
+        else:
+            client.close_folder()  # removes nothing: it was opened for reading
+
+
 def _items(gmail: bool) -> str:
     return "UID FLAGS X-GM-MSGID X-GM-THRID X-GM-LABELS" if gmail else "UID FLAGS"
 
@@ -302,6 +312,7 @@ def all_uids(client: IMAPClient, state: FolderState) -> list[int]:
         shown = min(before[b"MESSAGES"], after[b"MESSAGES"])
         if len(uids) >= shown:
             return sorted(set(uids))
+        client.noop()
     raise ConfigurationError(
         f"the mail server shows {len(uids)} of {shown} messages of a folder: in Gmail's settings, under"
         " Forwarding and POP/IMAP, choose Do not limit the number of messages in an IMAP folder"

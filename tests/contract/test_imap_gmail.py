@@ -111,7 +111,7 @@ async def test_an_idle_poll_asks_for_the_counts_only(emulator: GmailEmulator, fo
     before = dict(emulator.imap.commands)
     await follower.follow()
     spent = {name: count - before.get(name, 0) for name, count in emulator.imap.commands.items()}
-    assert {name for name, count in spent.items() if count} == {"LIST", "STATUS"}
+    assert {name for name, count in spent.items() if count} == {"LIST", "STATUS", "UNSELECT"}
 
 
 async def test_a_listing_goes_on_where_it_was(
