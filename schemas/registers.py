@@ -307,11 +307,20 @@ class MessageState(Event):
 
 
 def content_version(
-    epoch: int, outcome: Outcome, digest: str, scan: Scan = Scan.OFF, standing: int = 0
+    epoch: int,
+    outcome: Outcome,
+    digest: str,
+    scan: Scan = Scan.OFF,
+    standing: int = 0,
+    source: Source = "gmail_api",
 ) -> ContentVersion:
     """The version of content that today's engine extracted; ``standing`` is the verdict that it knew of."""
     return ContentVersion(
-        epoch=epoch, verdict=_verdict(standing, scan), rank=content_rank(outcome, scan), digest=digest
+        epoch=epoch,
+        verdict=_verdict(standing, scan),
+        rank=content_rank(outcome, scan),
+        digest=digest,
+        source=source,
     )
 
 

@@ -108,6 +108,7 @@ class MessageExtractor:
                     epoch=mailbox.epoch,
                     history_id=message.history_id,
                     label_ids=message.label_ids,
+                    source=message.source,
                 )
             ]
         )
@@ -150,7 +151,7 @@ class MessageExtractor:
         return ContentRegister(
             mailbox_id=fetched.mailbox.mailbox_id,
             message_id=message.message_id,
-            version=content_version(fetched.mailbox.epoch, outcome, _digest(content)),
+            version=content_version(fetched.mailbox.epoch, outcome, _digest(content), source=message.source),
             message=content,
         )
 
@@ -309,7 +310,8 @@ def _content_register(
         message_id=fetched.message.message_id,
         part_path=part_path,
         version=content_version(
-            fetched.mailbox.epoch, content.outcome, _digest(content), content.scan, standing
+            *(fetched.mailbox.epoch, content.outcome, _digest(content), content.scan, standing),
+            source=fetched.message.source,
         ),
         attachment=content,
     )

@@ -306,6 +306,7 @@ class ImapMailbox:
             received_at=int(received.timestamp() * 1000),
             size_bytes=answer[b"RFC822.SIZE"],
             root=parse(bytes(body)),
+            source="imap",
         )
 
     async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
