@@ -59,6 +59,9 @@ def emulate() -> None:
     "--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0 takes a free port."
 )
 @click.option(
+    "--imap-port", type=click.IntRange(0, 65_535), help="Speak IMAP too, on this port; 0 takes a free one."
+)
+@click.option(
     "--drop",
     type=click.Path(path_type=Path, file_okay=False),
     help="A folder; an .eml file put there arrives in the first mailbox, or in that of a folder so named.",
@@ -72,6 +75,7 @@ def gmail(
     faults_file: Path | None,
     host: str,
     port: int,
+    imap_port: int | None,
     drop: Path | None,
     as_json: bool,
 ) -> None:
@@ -87,7 +91,7 @@ def gmail(
     try:
         faults = read_faults(faults_file) if faults_file else []
         mail = _mail(paths, addresses)
-        asyncio.run(_serve(mail, quota, faults, (host, port), drop, as_json=as_json))
+        asyncio.run(_serve(mail, quota, faults, (host, port, imap_port), drop, as_json=as_json))
     except (MailFileError, FaultError, EmulatorError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -111,7 +115,7 @@ async def _serve(
     mail: dict[str, list[RawMail]],
     quota: str,
     faults: list[Fault],
-    address: tuple[str, int],
+    address: tuple[str, int, int | None],
     drop: Path | None,
     *,
     as_json: bool,
@@ -120,8 +124,16 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    host, port = address
-    emulator = GmailEmulator(mail, quota=quota, faults=faults, host=host, port=port, drop_directory=drop)
+    host, port, imap_port = address
+    emulator = GmailEmulator(
+        mail,
+        quota=quota,
+        faults=faults,
+        host=host,
+        port=port,
+        drop_directory=drop,
+        imap_port=imap_port,
+    )
     async with emulator:
         described = emulator.describe()
         if as_json:
@@ -130,8 +142,9 @@ async def _serve(
             held = ", ".join(
                 f"{box['address']} ({box['messages']} messages)" for box in described["mailboxes"]
             )
+            imap = f" IMAP at {emulator.imap_url}." if emulator.imap_url else ""
             click.echo(
-                f"Gmail at {emulator.url}: {held}. Connect with GMAIL_API_ENDPOINT={emulator.url};"
+                f"Gmail at {emulator.url}: {held}.{imap} Connect with GMAIL_API_ENDPOINT={emulator.url};"
                 f" credentials: {emulator.url}/_control/mailboxes. Ctrl-C ends it."
             )
         await stopped.wait()

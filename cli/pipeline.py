@@ -77,6 +77,7 @@ class Pipeline:
     gmail: dict[str, Any] = field(default_factory=dict)  # what a running emulator says of itself
     also: dict[str, str] = field(default_factory=dict)  # further environment variables
     policies: dict[str, Any] = field(default_factory=dict)  # further fields of the mailboxes' records
+    imap: bool = False  # whether the emulator speaks IMAP too
     metrics: bool = False  # whether each process serves its metrics, see ``metrics_ports``
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class Pipeline:
             "ELASTICSEARCH_URL": self.elasticsearch_url,
             "GMAIL_API_ENDPOINT": self.gmail["url"],
             "GMAIL_QUOTA_LIMITS": self.quota,
+            **({"IMAP_URL": self.gmail["imap_url"]} if "imap_url" in self.gmail else {}),
             "CREDENTIALS_KEY": self._key,
             "ENCODER": self.encoder,
             "STATE_DIRECTORY": str(self.directory / "state"),
@@ -128,6 +130,8 @@ class Pipeline:
         arguments = ["emulate", "gmail", "--json", "--quota", self.quota, "--drop", str(self.drop_directory)]
         if self.faults is not None:
             arguments += ["--faults", str(self.faults)]
+        if self.imap:
+            arguments += ["--imap-port", "0"]
         for path in self.mail_files:
             arguments += ["--mbox", str(path)]
         process = self._spawn("gmail", arguments, piped=True)

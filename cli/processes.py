@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.probes import Probes
 from cli.running import (
+    OpenMailboxes,
     check_servers,
-    gmail_mailboxes,
     gmail_quota,
     once_per_content,
     run_until_signal,
@@ -45,7 +44,7 @@ def source() -> None:
     config = settings()
     probes = Probes(judged=True)
     start_observing(config, watched(config, probes))
-    mailboxes = gmail_mailboxes(config, config.gmail_source_share)
+    mailboxes = OpenMailboxes(config, config.gmail_source_share, listens=True)
     sync = SyncConfig(
         poll_seconds=config.source_poll_seconds,
         draft_quiet_seconds=config.draft_quiet_seconds,
@@ -62,8 +61,9 @@ def source() -> None:
             watch_topic=config.gmail_pubsub_topic,
         ),
         mailboxes.open,
-        mailboxes.quota.set_part,
+        mailboxes.gmail.quota.set_part,
         probes.moved,
+        mailboxes.observe,
     )
 
     async def run() -> None:
@@ -172,13 +172,13 @@ def worker_config(config: Settings, name: str) -> Any:
     share = config.gmail_slow_share if is_slow else config.gmail_extract_share
     # Opened with the first mailbox: the index worker has none, and needs no key. Deferred work is spread by
     # document: every slow worker may come to any mailbox.
-    mailboxes = cache(lambda: gmail_mailboxes(config, share, splits_mailboxes=is_slow))
+    mailboxes = OpenMailboxes(config, share, splits_mailboxes=is_slow)
     return WorkerConfig(
         kafka=config.kafka,
         elasticsearch=config.elasticsearch,
         state_directory=config.state_directory,
-        open_mailbox=lambda record, credential: mailboxes().open(record, credential),
-        on_part=lambda part: mailboxes().quota.set_part(part),
+        open_mailbox=mailboxes.open,
+        on_part=lambda part: mailboxes.gmail.quota.set_part(part),
         open_once=lambda: once_per_content(config),
         open_engine=lambda once: engine(config, once),
         encoder=config.encoder_name,

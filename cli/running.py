@@ -4,9 +4,12 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cli.probes import Probes, serve_probes
@@ -14,10 +17,14 @@ from cli.settings import Settings
 from connectors.errors import ConfigurationError
 from connectors.gmail.mailboxes import GmailMailboxes
 from connectors.gmail.quota import ProjectQuota, Quota, quota
+from connectors.kafka import Producer
 from connectors.logs import start_logging
 from connectors.metrics import show_mailboxes
 from connectors.tracing import start_tracing
 from connectors.vault import Vault
+from schemas.events import MailboxRecord
+
+log = logging.getLogger(__name__)
 
 
 def start_observing(settings: Settings, probes: Probes | None = None) -> None:
@@ -109,10 +116,57 @@ def gmail_quota(settings: Settings, share: float) -> Quota:
     )
 
 
-def gmail_mailboxes(settings: Settings, share: float, *, splits_mailboxes: bool = False) -> GmailMailboxes:
-    """How this process opens mailboxes; ``share`` is its part of each one's quota."""
-    project = ProjectQuota(gmail_quota(settings, share), splits_mailboxes=splits_mailboxes)
-    return GmailMailboxes(vault(settings), project, settings.gmail_api_endpoint)
+@dataclass(frozen=True)
+class OpenMailboxes:
+    """How a process opens mailboxes, each by the way that its record or USE_GMAIL_API says.
+
+    ``share`` is this process's part of each one's quota; ``listens``: whether it waits for changes.
+    """
+
+    settings: Settings
+    share: float
+    splits_mailboxes: bool = False
+    listens: bool = False
+
+    @cached_property
+    def gmail(self) -> GmailMailboxes:
+        """Over the Gmail API."""
+        project = ProjectQuota(gmail_quota(self.settings, self.share), splits_mailboxes=self.splits_mailboxes)
+        return GmailMailboxes(vault(self.settings), project, self.settings.gmail_api_endpoint)
+
+    @cached_property
+    def imap(self) -> Any:
+        """Over IMAP. Raises ConfigurationError where the extra is not installed."""
+        try:
+            from connectors.imap.mailboxes import ImapMailboxes
+        except ImportError as error:
+            raise ConfigurationError("reading over IMAP needs an extra: install mailstream[imap]") from error
+        settings = self.settings
+        # In a dual run the source fetches too.
+        return ImapMailboxes(
+            vault(settings),
+            settings.imap_url,
+            settings.imap_bytes_per_day,
+            settings.imap_ca_file,
+            self.listens,
+        )
+
+    def open(self, record: MailboxRecord, credential: bytes | None) -> Any:
+        """One mailbox, for source and extract alike. Raises ConfigurationError."""
+        by_api = self.settings.use_gmail_api if record.source is None else record.source != "imap"
+        return (self.gmail if by_api else self.imap).open(record, credential)
+
+    async def observe(self, record: MailboxRecord, credential: bytes | None, producer: Producer) -> None:
+        """Read a mailbox of a dual run over IMAP, for ever."""
+        try:
+            mailbox = self.imap.open(record, credential)
+        except ConfigurationError as error:
+            log.error("mailbox %s cannot be observed: %s", record.mailbox_id, error)
+            return
+        from connectors.imap.observer import Observer
+
+        observer = Observer(mailbox, record, producer, self.settings.kafka)
+        await observer.run(self.settings.source_poll_seconds)
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:

@@ -88,6 +88,17 @@ class Settings(BaseSettings):
     gmail_slow_share: float = Field(
         0.1, gt=0, lt=1, description="The part that OCR and what had to wait may use; extract has the rest"
     )
+    imap_url: str = Field(
+        "imaps://imap.gmail.com",
+        pattern=r"^imaps?://[^/@]+$",
+        description="IMAP server of mailboxes that name none: imaps://host:port, or imap:// for STARTTLS",
+    )
+    imap_ca_file: OptionalFile = Field(
+        None, description="Whose certificates it may show, in PEM; none: the system's authorities"
+    )
+    imap_bytes_per_day: int = Field(
+        2_000_000_000, ge=1_000_000, description="Bytes a day that one mailbox may bring over IMAP"
+    )
     source_poll_seconds: float = Field(
         10.0, gt=0, description="How often the history of a mailbox is asked for when nobody hints"
     )

@@ -76,6 +76,10 @@ class PageTokenExpiredError(GmailError):
     """400 for a page token: the listing must be started again."""
 
 
+class EpochEndedError(GmailError):
+    """What was known of a mailbox means nothing any more (UIDVALIDITY): it begins again, in a new epoch."""
+
+
 class AuthorizationError(GmailError):
     """401, 403 without a quota reason, or ``invalid_grant``: the mailbox must be parked and looked at."""
 

@@ -8,10 +8,14 @@ from schemas.events import ChangeKind
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a mailbox stands: its newest historyId and how many messages it holds."""
+    """Where a mailbox stands: its newest historyId and how many messages it holds.
+
+    ``state`` is what the source wants back when it goes on from here; None where it needs nothing.
+    """
 
     history_id: int
     messages: int
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,15 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """One page of what happened; ``history_id`` is the mailbox's newest when the page was made."""
+    """One page of what happened; ``history_id`` is the mailbox's newest when the page was made.
+
+    ``state`` as in ``Position``; None where what was given back before still holds.
+    """
 
     entries: list[HistoryEntry]
     history_id: int
     next_page_token: str | None
+    state: str | None = None
 
 
 class MailSource(Protocol):
@@ -49,6 +57,19 @@ class MailSource(Protocol):
     @property
     def quota_units(self) -> int | None:
         """Units that may be spent on it at once; None where nobody counts."""
+
+    @property
+    def raw_query(self) -> str | None:
+        """Finds the messages that a raw fetch is cheaper for; None where it makes no difference."""
+
+    def resume(self, state: str | None) -> None:
+        """Go on where the cursor stands: ``state`` is the last that a position or a page of history named."""
+
+    async def news(self) -> None:
+        """Return when there may be news, should the mailbox tell; never where it does not."""
+
+    def close(self) -> None:
+        """Nobody will ask any more: hang up. Does not wait."""
 
     async def position(self) -> Position:
         """The newest historyId and the number of messages."""

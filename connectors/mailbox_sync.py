@@ -147,8 +147,10 @@ class MailboxSync:
             await self._run()
 
     async def _run(self) -> None:
+        self._source.resume(self._cursor.source_state if self._cursor is not None else None)
         await self._patiently(self.begin)
-        loops = [asyncio.create_task(self._for_ever(step)) for step in (self.follow_step, self._walk.step)]
+        steps = (self.follow_step, self._walk.step, self._listen)
+        loops = [asyncio.create_task(self._for_ever(step)) for step in steps]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -161,6 +163,11 @@ class MailboxSync:
     async def _for_ever(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._patiently(step)
+
+    async def _listen(self) -> None:
+        """Look into the history as soon as the mailbox says that there is news."""
+        await self._source.news()
+        self._hints.woken.set()
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         """Try until it works. Raises what no retry can mend."""
@@ -194,7 +201,11 @@ class MailboxSync:
         total = position.messages if listing.query is None else None
         listing = listing.model_copy(update={"history_id": position.history_id, "total": total})
         if follow:
-            also |= {"history_id": position.history_id, "drafts": {}}
+            also |= {
+                "history_id": position.history_id,
+                "source_state": position.state,
+                "drafts": {},
+            }
         await self.save(listing=listing, **also)
         self._walk.wake()
         units, seconds, _ = self.config.estimate(position.messages, -(-position.messages // EVENTS_A_SEND))
@@ -237,6 +248,7 @@ class MailboxSync:
             start = self._cursor.history_id
             translator = Translator(self.mailbox, self.config.draft_quiet_seconds, dict(self._cursor.drafts))
             reached: int | None = None
+            state: str | None = self._cursor.source_state
             token: str | None = None
             while True:
                 try:
@@ -248,7 +260,8 @@ class MailboxSync:
                     # From the first page again, of the same start: what comes twice does no harm.
                     token = None
                     continue
-                reached = page.history_id if reached is None else reached
+                if reached is None:
+                    reached, state = page.history_id, page.state or state
                 if self._touched is not None:
                     self._touched.update(entry.message_id for entry in page.entries)
                 await self.emit(topics.CHANGES.name, translator.translate(page.entries))
@@ -261,7 +274,7 @@ class MailboxSync:
             gmail_history_gap_gauge.set(self.mailbox.mailbox_id, max(reached - start, 0))
             still = now_milliseconds() - self._cursor.updated_at > HEARTBEAT_MILLISECONDS
             if reached > start or translator.drafts != self._cursor.drafts or still:
-                await self.save(history_id=max(reached, start), drafts=translator.drafts)
+                await self.save(history_id=max(reached, start), source_state=state, drafts=translator.drafts)
             return max(reached, start)
 
     async def _start_over(self, start: int) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
@@ -21,7 +22,7 @@ from connectors.broker import Broker
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
 from connectors.elasticsearch import Server
-from connectors.errors import AuthorizationError, ConfigurationError, MailstreamError
+from connectors.errors import AuthorizationError, ConfigurationError, EpochEndedError, MailstreamError
 from connectors.kafka import Producer, Send, Table, consumer
 from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
@@ -61,9 +62,11 @@ class SourceConfig:
 @dataclass(slots=True)
 class _Running:
     sync: MailboxSync
+    source: MailSource
     task: asyncio.Task[None]
     record: MailboxRecord
     credential: bytes | None
+    observing: asyncio.Task[None] | None = None  # of a dual run: the other way to the mailbox
 
 
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -93,6 +96,7 @@ class SourceConnector:
     """Runs a ``MailboxSync`` for every live mailbox whose partition this process was assigned.
 
     ``open_source`` builds the MailSource of a mailbox from its registry record and credential record;
+    ``observe`` reads one that is ``dual`` the other way too, for ever; what becomes of that stops nothing;
     ``on_part`` hears which part (0-1] of all mailboxes this process owns from now on; ``on_round`` hears that
     its loop goes on.
     """
@@ -103,8 +107,10 @@ class SourceConnector:
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
         on_part: Callable[[float], None] = lambda _part: None,
         on_round: Callable[[], None] = lambda: None,
+        observe: Callable[[MailboxRecord, bytes | None, Producer], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._config = config
+        self._observe = observe
         self._open_source = open_source
         self._on_part = on_part
         self._on_round = on_round
@@ -184,7 +190,7 @@ class SourceConnector:
             return True
         running = self._running.get(request.mailbox_id)
         if running is None:
-            # Ours, but not begun with yet; or nobody's: unknown, parked, or read by other means.
+            # Ours, but not begun with yet; or nobody's: unknown or parked.
             record = registry.values.get(request.mailbox_id)
             return request.kind == "hint" or record is None or not self._is_followed(record)
         if request.kind == "hint":
@@ -230,7 +236,9 @@ class SourceConnector:
                 partial(_suppressed, registry, mailbox_id),
             )
             task = asyncio.create_task(sync.run())
-            self._running[mailbox_id] = _Running(sync, task, record, credential)
+            running = self._running[mailbox_id] = _Running(sync, source, task, record, credential)
+            if record.source == "dual" and self._observe is not None:
+                running.observing = asyncio.create_task(self._observe(record, credential, producer))
         for running in list(self._running.values()):
             if running.task.done():
                 await self._ended(producer, running)
@@ -243,7 +251,7 @@ class SourceConnector:
             PutOffDeletions(record, producer, self._partitions, cursors.values),
             LabelNames(source, record, producer, registry.values.get(labels_key(record.mailbox_id))),
         ]
-        if self._config.watch_topic:
+        if self._config.watch_topic and (record.source or self._default) != "imap":
             chores.append(Watch(source, record, self._config.watch_topic))
         return chores
 
@@ -256,17 +264,21 @@ class SourceConnector:
             and self._is_followed(value)
         }
 
-    def _is_followed(self, value: bytes) -> bool:
-        record = MailboxRecord.decode(value)
-        return record.state is MailboxState.LIVE and (record.source or self._default) != "imap"
+    @staticmethod
+    def _is_followed(value: bytes) -> bool:
+        return MailboxRecord.decode(value).state is MailboxState.LIVE
 
     async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""
-        self._running.pop(running.record.mailbox_id)
-        forget_mailbox(running.record.mailbox_id)
         error = running.task.exception()
+        await self._stop([running.record.mailbox_id])
         if not isinstance(error, MailstreamError):
             raise error or RuntimeError("a mailbox's loop ended by itself")
+        if isinstance(error, EpochEndedError):
+            log.warning("mailbox %s begins again in a new epoch: %s", running.record.mailbox_id, error)
+            again = running.record.model_copy(update={"epoch": running.record.epoch + 1})
+            await producer.send([Send(topics.MAILBOXES.name, again.mailbox_id, again.encode())])
+            return
         await self._park(producer, running.record, error)
 
     async def _park(self, producer: Producer, record: MailboxRecord, error: BaseException) -> None:
@@ -281,9 +293,13 @@ class SourceConnector:
         await self._stop(list(self._running))
 
     async def _stop(self, mailbox_ids: list[str]) -> None:
-        tasks = [self._running.pop(mailbox_id).task for mailbox_id in mailbox_ids]
+        stopped = [self._running.pop(mailbox_id) for mailbox_id in mailbox_ids]
+        tasks = [
+            task for running in stopped for task in (running.task, running.observing) if task is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for mailbox_id in mailbox_ids:
-            forget_mailbox(mailbox_id)
+        for running in stopped:
+            running.source.close()
+            forget_mailbox(running.record.mailbox_id)

@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 # Messages that a page of a listing names at most.
 PAGE_MESSAGES = 500
-# What a raw fetch brings along must not be larger than a message is held in memory for.
-RAW_QUERY = "has:attachment smaller:10M"
 _IDLE_SECONDS = 60.0
 
 
@@ -149,8 +147,10 @@ class Walk:
 
     async def _raw_ids(self, listing: Listing) -> set[str]:
         """The ids that a raw fetch is cheaper for: it brings small attachments without a further request."""
+        if self._source.raw_query is None:
+            return set()
         if self._raw is None or self._raw[0] != listing.run:
-            query = " ".join(filter(None, (listing.query, RAW_QUERY)))
+            query = " ".join(filter(None, (listing.query, self._source.raw_query)))
             self._raw = (listing.run, await list_ids(self._source, query=query))
         return self._raw[1]
 

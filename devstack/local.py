@@ -207,7 +207,7 @@ def elasticsearch_server(
             "ES_PATH_CONF": str(configuration),
             "ES_TMPDIR": str(temporary),
         },
-        identity=_as_nobody(directory) if os.geteuid() == 0 else {},
+        identity=as_nobody(directory) if os.geteuid() == 0 else {},
         pid_file=pid_file,
         ports=(http, transport),
         detached=detached,
@@ -244,7 +244,8 @@ def directory_for_others() -> Path:
     raise DevstackError("no temporary directory that other users can enter: set TMPDIR to one")
 
 
-def _as_nobody(directory: Path) -> dict[str, Any]:
+def as_nobody(directory: Path) -> dict[str, Any]:
+    """Gives a directory to a user who owns nothing else; returns how Popen becomes that user."""
     try:
         user = pwd.getpwnam("nobody")
         uid, gid = user.pw_uid, user.pw_gid

@@ -82,8 +82,16 @@ def find_tesseract() -> Path:
 
 def find_clamd() -> Path:
     """The ``clamd`` on the PATH, or where it is kept for administrators. Raises ``DevstackError``."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
-    return _on_path("clamd", "clamav-daemon", "which looks for malware", path)
+    return _on_path("clamd", "clamav-daemon", "which looks for malware", _administrators_path())
+
+
+def find_dovecot() -> Path:
+    """The ``dovecot`` on the PATH, or where it is kept for administrators. Raises ``DevstackError``."""
+    return _on_path("dovecot", "dovecot-imapd", "an IMAP server", _administrators_path())
+
+
+def _administrators_path() -> str:
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 
 
 def _on_path(program: str, package: str, purpose: str, path: str | None = None) -> Path:

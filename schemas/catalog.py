@@ -14,6 +14,7 @@ from schemas.events import (
     LabelDirectory,
     MailboxRecord,
     MessageChange,
+    Observation,
     Suppression,
     SyncRequest,
 )
@@ -120,9 +121,9 @@ CONTRACTS = (
     ),
     Contract(
         topics.OBSERVATIONS,
-        "Reserved: what IMAP sees of a mailbox that is read both ways, for comparison only.",
-        {},
-        "nobody yet",
+        "What IMAP sees of a mailbox that is read both ways, for comparison only.",
+        {Observation: _OF_A_MAILBOX},
+        "source",
         _BY_MAILBOX,
     ),
     Contract(

@@ -273,6 +273,9 @@ class Cursor(Event):
     mailbox_id: MailboxId
     epoch: Epoch
     history_id: Annotated[int, operational("up to here all is emitted, or held in drafts", Unit.HISTORY)]
+    source_state: Annotated[
+        str | None, operational("what the source wants given back: of IMAP, how its folders stood")
+    ] = None
     listing: Annotated[Listing, operational("how far the run through the whole mailbox has come")]
     drafts: Annotated[dict[str, HeldDraft], identifying("unfinished, by message id")] = Field(
         default_factory=dict
@@ -288,6 +291,33 @@ class Cursor(Event):
     updated_at: Annotated[int, operational("when it was written", Unit.TIME)] = Field(
         default_factory=now_milliseconds
     )
+
+
+class Observation(Event):
+    """What IMAP saw of a message in a dual run (``mail.observations``; key: mailbox_id).
+
+    For comparison only: IMAP and the API have no common order. ``seen``: it is there, with these labels and
+    parts; ``labels``: its labels are others; ``gone``: it is in no folder any more.
+    """
+
+    mailbox_id: MailboxId
+    epoch: Epoch
+    message_id: Annotated[str, identifying("X-GM-MSGID in hex, which is the API's id")]
+    kind: Annotated[Literal["seen", "labels", "gone"], operational("what was seen of it")]
+    thread_id: Annotated[str | None, identifying("X-GM-THRID in hex")] = None
+    label_ids: Annotated[
+        tuple[str, ...], identifying("the system's by the API's ids, others by a hash of their names")
+    ] = ()
+    parts: Annotated[dict[str, str], hashed_of("SHA-256 by part path; the text's under the empty one")] = (
+        Field(default_factory=dict)
+    )
+    size_bytes: Annotated[int | None, operational("the message's size", Unit.BYTES)] = None
+    received_at: Annotated[int | None, operational("when the mailbox got it", Unit.TIME)] = None
+    observed_at: Annotated[int, operational("when it was seen", Unit.TIME)] = Field(
+        default_factory=now_milliseconds
+    )
+    spent_bytes: Annotated[int, operational("received for this observation", Unit.BYTES)] = 0
+    spent_requests: Annotated[int, operational("commands sent for this observation", Unit.COUNT)] = 0
 
 
 class KeptDeletions(Event):

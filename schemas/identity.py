@@ -34,6 +34,11 @@ def hashed(value: str) -> str:
     return _digest(value)[:12]
 
 
+def label_id_of(name: str) -> str:
+    """The id of a label, folder or keyword that its keeper knows by name only (IMAP)."""
+    return f"label-{hashed(name)}"
+
+
 def partition_for(key: str, partitions: int) -> int:
     """The partition of a key: Kafka's own default (murmur2), so that every client agrees.
 

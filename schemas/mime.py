@@ -9,10 +9,11 @@ A message/rfc822 part is a leaf here: what it contains gets paths of its own, be
 
 import base64
 import binascii
+import hashlib
 import io
 import quopri
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.generator import BytesGenerator
 from email.header import decode_header
@@ -112,6 +113,23 @@ def body_leaves(root: Part) -> list[Leaf]:
         if leaf in (plain or [other for other in group if other.part.content_type == "text/html"] or group):
             chosen.append(leaf)
     return chosen
+
+
+def text_digest(bodies: Iterable[tuple[bytes, str | None]]) -> str:
+    """SHA-256 of a mail's own text, given its body leaves' bytes and charsets in order.
+
+    Charset, line ends and white space make no difference: they are others from ``full``, from ``raw``, and
+    over IMAP.
+    """
+    words = [word for body, charset in bodies for word in _decoded(body, charset).split()]
+    return hashlib.sha256(" ".join(words).encode("utf-8", "replace")).hexdigest()
+
+
+def _decoded(body: bytes, charset: str | None) -> str:
+    try:
+        return body.decode(charset or "utf-8")
+    except (LookupError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")
 
 
 def _has_text(part: Part) -> bool:

@@ -65,6 +65,7 @@ class MessageContent(Event):
     sent_at: Annotated[int | None, operational("when it was sent, by its own word", Unit.TIME)] = None
     size_bytes: Annotated[int | None, operational("the message's size", Unit.BYTES)] = None
     text: Annotated[str, content("its body as text")] = ""
+    text_sha256: Annotated[str | None, hashed_of("SHA-256 of the text as it came, white space apart")] = None
     truncated: Annotated[bool, operational("whether there was more text")] = False
     parts: Annotated[tuple[PartReference, ...], content("its attachments")] = ()
 
@@ -316,7 +317,12 @@ class MessageState(Event):
 
 
 def content_version(
-    epoch: int, outcome: Outcome, digest: str, scan: Scan = Scan.OFF, standing: int = 0
+    epoch: int,
+    outcome: Outcome,
+    digest: str,
+    scan: Scan = Scan.OFF,
+    standing: int = 0,
+    source: Source = "gmail_api",
 ) -> ContentVersion:
     """The version of content that today's engine extracted; ``standing`` is the verdict that it knew of."""
     return ContentVersion(
@@ -325,6 +331,7 @@ def content_version(
         engine=ENGINE_VERSION,
         rank=content_rank(outcome, scan),
         digest=digest,
+        source=source,
     )
 
 

@@ -22,10 +22,12 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql) # f
 ldconfig -p | grep -q libarchive.so.13 || missing+=(libarchive13)
 command -v mvn >/dev/null || missing+=(maven)
 PATH="$PATH:/usr/sbin" command -v clamd >/dev/null || missing+=(clamav-daemon)
+PATH="$PATH:/usr/sbin" command -v dovecot >/dev/null || missing+=(dovecot-imapd) # for tests of IMAP only
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing from the system's packages: ${missing[*]}"
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
+        # runlevel 1: what is installed is not started
+        { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
     else
         echo "missing programs: install the packages ${missing[*]}" >&2
     fi

@@ -82,7 +82,8 @@ class Mailboxes:
         """The client of a mailbox. Raises ConfigurationError without usable credentials."""
         credential = self._table.values.get(credential_key(record.mailbox_id))
         opened = self._opened.get(record.mailbox_id)
-        if opened is None or (opened.record.address, opened.credential) != (record.address, credential):
+        wanted = (record.address, record.source, credential)
+        if opened is None or (opened.record.address, opened.record.source, opened.credential) != wanted:
             opened = _Opened(record, credential, self._open(record, credential))
             self._opened[record.mailbox_id] = opened
         return opened.client

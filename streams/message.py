@@ -108,6 +108,7 @@ class MessageExtractor:
                     epoch=mailbox.epoch,
                     history_id=message.history_id,
                     label_ids=message.label_ids,
+                    source=message.source,
                 )
             ]
         )
@@ -118,9 +119,10 @@ class MessageExtractor:
         self, fetched: FetchedMessage, leaves: Sequence[mime.Leaf]
     ) -> ContentRegister:
         message, root = fetched.message, fetched.message.root
-        texts = []
+        texts, bodies = [], []
         for leaf in mime.body_leaves(root):
             body = leaf.part.body if leaf.part.body is not None else await self._fetch(fetched, leaf)
+            bodies.append((body, leaf.part.charset))
             texts.append(await self._engine.extract_body(body, leaf.part.content_type, leaf.part.charset))
         content = MessageContent(
             thread_id=message.thread_id,
@@ -134,6 +136,7 @@ class MessageExtractor:
             sent_at=message.received_at,
             size_bytes=message.size_bytes,
             text="\n\n".join(text for text in texts if text.strip()),
+            text_sha256=mime.text_digest(bodies),
             parts=tuple(
                 PartReference(
                     part_path=leaf.path,
@@ -148,7 +151,7 @@ class MessageExtractor:
         return ContentRegister(
             mailbox_id=fetched.mailbox.mailbox_id,
             message_id=message.message_id,
-            version=content_version(fetched.mailbox.epoch, outcome, _digest(content)),
+            version=content_version(fetched.mailbox.epoch, outcome, _digest(content), source=message.source),
             message=content,
         )
 
@@ -307,7 +310,8 @@ def _content_register(
         message_id=fetched.message.message_id,
         part_path=part_path,
         version=content_version(
-            fetched.mailbox.epoch, content.outcome, _digest(content), content.scan, standing
+            *(fetched.mailbox.epoch, content.outcome, _digest(content), content.scan, standing),
+            source=fetched.message.source,
         ),
         attachment=content,
     )

@@ -166,9 +166,25 @@ def main() -> None:
             pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
         ):
             _live(running, emulator)
-            write(asyncio.run(_records(running)))
+            records = asyncio.run(_records(running))
     finally:
         emulator.stop()
+    write([*records, *_observed(mails[0])])
+
+
+def _observed(mail: bytes) -> list[Record]:
+    """What a run beside IMAP writes."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "mail.mbox"
+        file.write_bytes(b"From x\n" + mail + b"\n")
+        with pipeline(file, Path(directory), imap=True, policies={"source": "dual"}) as running:
+            running.start("source")
+            while not (
+                found := [r for r in asyncio.run(_records(running)) if r.topic == topics.OBSERVATIONS.name]
+            ):
+                running.check()
+                time.sleep(1)
+        return found
 
 
 if __name__ == "__main__":

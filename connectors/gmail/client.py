@@ -51,6 +51,8 @@ LIST_PAGE_SIZE = 500  # Gmail's maximum, and the same price as any other
 HISTORY_PAGE_SIZE = 500
 TIMEOUT_SECONDS = 60
 STREAM_BLOCK_BYTES = 256 * 1024
+# A raw fetch brings small attachments along; what it brings must not be larger than is held in memory.
+RAW_QUERY = "has:attachment smaller:10M"
 
 _HISTORY_KINDS = (
     ("messagesAdded", ChangeKind.UPSERT),
@@ -119,6 +121,22 @@ class GmailClient:
         return self._limiter.remaining_units
 
     # --- what the source asks ------------------------------------------------------------------------
+
+    @property
+    def raw_query(self) -> str:
+        """The messages whose attachments a raw fetch brings along without further requests."""
+        return RAW_QUERY
+
+    def resume(self, state: str | None) -> None:
+        """Nothing to do: Gmail keeps the history itself."""
+
+    async def news(self) -> None:
+        """Never returns: Gmail tells by pushes, which come as requests."""
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """End the threads once what they do is done."""
+        self._executor.shutdown(wait=False)
 
     async def position(self) -> Position:
         """The mailbox's newest historyId and its number of messages."""

@@ -4,14 +4,17 @@ import base64
 import binascii
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any
+from typing import Any, Literal
 
 from schemas.mime import Part, charset_of, parse
 
 
 @dataclass(frozen=True, slots=True)
 class MailMessage:
-    """A fetched message. ``history_id`` is the last change that touched it: its labels are as of then."""
+    """A fetched message. ``history_id`` is the last change that touched it: its labels are as of then.
+
+    ``source`` is the way it came.
+    """
 
     message_id: str
     thread_id: str | None
@@ -20,6 +23,7 @@ class MailMessage:
     received_at: int | None  # milliseconds
     size_bytes: int | None
     root: Part
+    source: Literal["gmail_api", "imap"] = "gmail_api"
 
 
 def from_json(resource: dict[str, Any]) -> MailMessage:

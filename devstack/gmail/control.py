@@ -12,6 +12,7 @@ POST    /_control/mailboxes/{address}/messages/{id}/modify  {"add": [..], "remov
 POST    /_control/mailboxes/{address}/labels                {"name": n}
 POST    /_control/mailboxes/{address}/history/drop          {"before": historyId}
 POST    /_control/mailboxes/{address}/revoke                ends the mailbox's tokens
+POST    /_control/mailboxes/{address}/uidvalidity           makes its IMAP folders anew
 ======  ==================================================  ==========================================
 """
 
@@ -49,6 +50,7 @@ class Control:
         router.add_post(mailbox + "/labels", self._create_label)
         router.add_post(mailbox + "/history/drop", self._drop_history)
         router.add_post(mailbox + "/revoke", self._revoke)
+        router.add_post(mailbox + "/uidvalidity", self._renew_folders)
 
     async def _list_mailboxes(self, _request: web.Request) -> web.Response:
         return web.json_response(self._emulator.describe()["mailboxes"])
@@ -98,6 +100,10 @@ class Control:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         self._emulator.oauth.revoke(self._mailbox(request).address)
+        return web.json_response({})
+
+    async def _renew_folders(self, request: web.Request) -> web.Response:
+        self._emulator.imap.folders.renew(self._mailbox(request).address)
         return web.json_response({})
 
     def _mailbox(self, request: web.Request) -> Mailbox:

@@ -30,6 +30,10 @@ invalid_grant              the token endpoint refuses
 push_dropped               a notification is lost
 push_duplicated            it comes ``copies`` times
 push_early                 it comes ``seconds`` before the history shows its change
+imap_throttle              a command over IMAP (methods ``imap.fetch``, ``imap.search``, ...) is too much
+imap_drop                  the connection breaks in the middle of a body
+imap_truncated             a body ends early, and nothing says so
+imap_capped                a search finds the newest ``copies`` messages of a folder only
 =========================  =========================================================================
 """
 
@@ -43,6 +47,7 @@ from typing import Any
 # kind -> the methods it applies to; empty: all
 _BODIES = frozenset({"messages.get", "attachments.get"})
 _HISTORY_IDS = frozenset({"getProfile", "history.list", "messages.get", "watch", "push"})
+_IMAP = frozenset(f"imap.{name}" for name in ("examine", "fetch", "list", "search", "status"))
 FAULTS: dict[str, frozenset[str]] = {
     "expired_history": frozenset({"history.list"}),
     "empty_history_page": frozenset({"history.list"}),
@@ -62,6 +67,10 @@ FAULTS: dict[str, frozenset[str]] = {
     "push_dropped": frozenset({"push"}),
     "push_duplicated": frozenset({"push"}),
     "push_early": frozenset({"push"}),
+    "imap_throttle": _IMAP,
+    "imap_drop": frozenset({"imap.fetch"}),
+    "imap_truncated": frozenset({"imap.fetch"}),
+    "imap_capped": frozenset({"imap.search"}),
 }
 REASONS = ("userRateLimitExceeded", "rateLimitExceeded", "concurrent")
 STATUSES = {"rate_limit": (429, 403), "server_error": (500, 502, 503, 504)}

@@ -15,6 +15,7 @@ from devstack.gmail.api import GmailApi
 from devstack.gmail.clock import Clock
 from devstack.gmail.drop import DropFolder
 from devstack.gmail.faults import Fault, FaultPlan
+from devstack.gmail.imap import ImapServer
 from devstack.gmail.mailfiles import RawMail
 from devstack.gmail.message import ATTACHMENT_ID_GETS, MessageReader
 from devstack.gmail.oauth import CLIENT_ID, CLIENT_SECRET, OAuth
@@ -39,7 +40,7 @@ class GmailEmulator:
     ``mail`` maps each address to its mail (it is read here and now); ``quota`` is "new", "legacy" or "off";
     ``org_units`` maps addresses to Directory paths, ``groups`` groups to their members' addresses. ``host``
     is where it listens and what it calls itself; ``port`` 0 takes a free one. A mail file that is dropped
-    into ``drop_directory`` arrives within a second.
+    into ``drop_directory`` arrives within a second. On ``imap_port`` (0: a free one) IMAP is spoken.
     ``mailboxes`` may be changed from any thread.
     """
 
@@ -57,6 +58,7 @@ class GmailEmulator:
         groups: Mapping[str, Iterable[str]] | None = None,
         attachment_id_gets: int = ATTACHMENT_ID_GETS,
         notification_interval_seconds: float = NOTIFICATION_INTERVAL_SECONDS,
+        imap_port: int | None = None,
     ) -> None:
         if not mail:
             raise EmulatorError("an emulator needs at least one mailbox")
@@ -77,7 +79,11 @@ class GmailEmulator:
             notification_interval_seconds,
             lambda: self.faults,
         )
-        self.api = GmailApi(MessageReader(attachment_id_gets), lambda: self.faults, self.pubsub, self.clock)
+        reader = MessageReader(attachment_id_gets)
+        self.api = GmailApi(reader, lambda: self.faults, self.pubsub, self.clock)
+        self.imap = ImapServer(self.mailbox, self.oauth, lambda: self.faults, reader, self.clock)
+        self.imap_url: str | None = None  # where IMAP is spoken, once it is
+        self._imap_port = imap_port
         self._drop = DropFolder(drop_directory, self.mailboxes, self.clock) if drop_directory else None
         self._host = host
         self._port = port
@@ -104,6 +110,13 @@ class GmailEmulator:
             await runner.cleanup()
             reason = "is in use: choose another" if error.errno == errno.EADDRINUSE else f"fails: {error}"
             raise EmulatorError(f"port {self._port} {reason}") from error
+        if self._imap_port is not None:
+            try:
+                port = await self.imap.start(self._host, self._imap_port)
+            except OSError as error:
+                await runner.cleanup()
+                raise EmulatorError(f"port {self._imap_port} cannot be used: {error.strerror}") from error
+            self.imap_url = f"imap://{self._host}:{port}"
         self._runner = runner
         self._url = f"http://{self._host}:{runner.addresses[0][1]}"
         if self._drop is not None:
@@ -121,6 +134,7 @@ class GmailEmulator:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
+        await self.imap.stop()
         await self.pubsub.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -194,6 +208,7 @@ class GmailEmulator:
         """The address of the server and, for each mailbox, its size and its credentials."""
         return {
             "url": self.url,
+            **({"imap_url": self.imap_url} if self.imap_url is not None else {}),
             "mailboxes": [
                 {
                     "address": address,
@@ -212,6 +227,7 @@ class GmailEmulator:
             "rejections": dict(self.meter.rejections),
             "faults": self.faults.struck(),
             "pubsub": dict(self.pubsub.counts),
+            "imap": {**self.imap.commands, "sent_bytes": self.imap.sent_bytes},
         }
 
     # --- inside --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is done beside the history: watches, label names, deletions that are put off."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,17 @@ class Gmail:
 
     async def position(self) -> Position:
         return Position(10, 0)
+
+    raw_query = None
+
+    def resume(self, state: str | None) -> None:
+        """Nothing to do."""
+
+    async def news(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     async def list_page(self, page_token: str | None, **_: Any) -> ListingPage:
         return ListingPage((), None)

@@ -57,6 +57,16 @@ class Mailbox:
         self.polls = 0
 
     quota_units = None
+    raw_query = "has:attachment smaller:10M"
+
+    def resume(self, state: str | None) -> None:
+        self.resumed = state
+
+    async def news(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     async def position(self) -> Position:
         return Position(self.history_id, len(self.ids))

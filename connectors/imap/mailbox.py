@@ -1,0 +1,388 @@
+"""One mailbox over IMAP, as the source asks it (``MailSource``) and as extract does (``streams.mailboxes``).
+
+The server keeps no history, so one is made of looks: each look at the folders has a number, and a page of
+history says what differs between the look that the caller has and a new one. The number is the version of
+all registers of the mailbox; MODSEQ cannot be, because it counts one folder and a mailbox has many. It is
+the last number plus one or the clock in milliseconds, whichever is more: a process that died may have told
+of a look whose number nobody wrote down, and its successor must not give that number to another look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from imapclient import IMAPClient
+
+from connectors.errors import (
+    ConfigurationError,
+    GmailUnavailableError,
+    HistoryExpiredError,
+    NotFoundError,
+    PageTokenExpiredError,
+)
+from connectors.gmail.message import MailMessage
+from connectors.imap.connection import ImapConnection, fetch
+from connectors.imap.folders import (
+    UNKNOWN,
+    Folder,
+    Look,
+    Looker,
+    Seen,
+    as_remembered,
+    by_id,
+    differing,
+    is_gmail,
+    list_folders,
+    remembered,
+)
+from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
+from schemas.events import HIDDEN_LABELS, ChangeKind, now_milliseconds
+from schemas.mime import parse
+
+LIST_PAGE_SIZE = 500
+# A body comes in pieces of this size, so that a drop in the middle costs one of them.
+BLOCK_BYTES = 1024 * 1024
+IDLE_POLL_SECONDS = 1.0
+# Gmail ends an IDLE after ten minutes.
+IDLE_SECONDS = 300.0
+# How long the folders' names are believed before they are listed again.
+FOLDERS_SECONDS = 60.0
+FOUND_SECONDS = 600.0
+_FIND_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a message stands at the moment."""
+
+    folder: Folder
+    uid: int
+    gmail: bool
+
+
+class ImapMailbox:
+    """A mailbox behind one connection for work, and one that listens. Loops of one mailbox share it."""
+
+    def __init__(self, connection: ImapConnection, listening: ImapConnection | None = None) -> None:
+        self._connection = connection
+        self._listening = listening
+        self._idle_since: tuple[IMAPClient, float] | None = None
+        self._looker = Looker()
+        self._looking = asyncio.Lock()
+        # The looks that somebody may ask the history from, by number; the newest is what is listed.
+        self._looks: dict[int, Look] = {}
+        self._position: int | None = None
+        self._newest: Look | None = None
+        self._number = 0
+        self._state: str | None = None
+        self._found: tuple[str, float, set[str]] | None = None
+        self._folders: tuple[float, list[Folder]] | None = None
+
+    @property
+    def quota_units(self) -> None:
+        """IMAP has no units."""
+
+    @property
+    def raw_query(self) -> None:
+        """Every message is fetched as it is."""
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long no request is welcome; 0 when there may be some."""
+        return self._connection.paused_seconds
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Bytes received and requests sent since the start."""
+        return self._connection.spent_bytes, self._connection.requests
+
+    def resume(self, state: str | None) -> None:
+        """Go on from what ``remembered`` wrote down."""
+        self._state = state
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+        if self._listening is not None:
+            self._listening.close()
+
+    # --- what the source asks ------------------------------------------------------------------------
+
+    async def position(self) -> Position:
+        """A new look, and its number."""
+        look = await self._look()
+        number = self._position = self._next_number()
+        self._looks[number] = look
+        return Position(number, sum(len(state.messages) for state in look.values()), remembered(look))
+
+    async def list_page(
+        self,
+        page_token: str | None,
+        *,
+        query: str | None = None,
+        label_id: str | None = None,
+        include_spam_trash: bool = True,
+    ) -> ListingPage:
+        """One page of the newest look, folder by folder, newest first. A token is "<folder>.<UID>"."""
+        look = self._newest or await self._look()
+        found = await self._search(query, look) if query else None
+        page: list[tuple[str, str | None]] = []
+        last = ""
+        for place, seen in _listed(look, page_token, include_spam_trash):
+            if label_id is not None and label_id not in seen.labels:
+                continue
+            if found is not None and seen.message_id not in found:
+                continue
+            if len(page) == LIST_PAGE_SIZE:
+                return ListingPage(tuple(page), last)
+            page.append((seen.message_id, seen.thread_id))
+            last = place
+        return ListingPage(tuple(page), None)
+
+    async def history_page(self, start_history_id: int, page_token: str | None) -> HistoryPage:
+        """What differs between the look of that number and a new one.
+
+        Raises HistoryExpiredError where nobody knows that look any more, EpochEndedError.
+        """
+        before = self._looks.get(start_history_id)
+        after = await self._look()
+        if before is None:
+            before = await self._remembered_look(start_history_id, after)
+        self._number = max(self._number, start_history_id)
+        number = self._next_number()
+        entries = list(_entries(before, after, number))
+        if not entries:
+            self._keep({start_history_id: after})
+            return HistoryPage([], start_history_id, None)
+        self._keep({start_history_id: before, number: after})
+        return HistoryPage(entries, number, None, remembered(after))
+
+    async def labels(self) -> dict[str, str]:
+        """The labels' names by id, of those that are in use."""
+        look = self._newest or await self._look()
+        used = {label for state in look.values() for seen in state.messages.values() for label in seen.labels}
+        return {label: self._looker.names.get(label, label) for label in sorted(used)}
+
+    async def watch(self, topic: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> int:
+        """Raises ConfigurationError: IMAP tells nobody but who listens."""
+        raise ConfigurationError("a mailbox that is read over IMAP announces nothing to Pub/Sub")
+
+    async def news(self) -> None:
+        """Return when the server says something in IDLE; never where it has none."""
+        if self._listening is None or not await self._listening.run(self._can_idle):
+            await asyncio.Event().wait()
+            return
+        await self._listening.run(self._listen)
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    async def _look(self) -> Look:
+        async with self._looking:
+            before, self._newest = self._newest, None  # should a look fail, the next begins anew
+            self._newest = await self._connection.run(lambda client: self._looker.look(client, before))
+            return self._newest
+
+    async def messages(self) -> dict[str, Seen]:
+        """Every message by its id, as of now."""
+        return by_id((await self._look()).values())
+
+    async def _remembered_look(self, start: int, look: Look) -> Look:
+        state, self._state = self._state, None
+        if state is None:
+            raise HistoryExpiredError(f"nobody knows how the folders stood at {start}")
+        changed = await self._connection.run(lambda client: self._looker.changed_since(client, look, state))
+        before = as_remembered(state, look, changed, await self._connection.run(is_gmail))
+        if before is None:
+            raise HistoryExpiredError("a message is gone, and nobody knows which")
+        return before
+
+    def _keep(self, looks: dict[int, Look]) -> None:
+        """Forget all other looks but that of the last position, from which a listing may be followed."""
+        if self._position in self._looks:
+            looks.setdefault(self._position, self._looks[self._position])
+        self._looks = looks
+
+    def _next_number(self) -> int:
+        self._number = max(self._number + 1, now_milliseconds())
+        return self._number
+
+    async def _search(self, query: str, look: Look) -> set[str]:
+        """The ids that Gmail finds; the pages of one listing ask once."""
+        if self._found is not None and self._found[0] == query and time.monotonic() < self._found[1]:
+            return self._found[2]
+
+        def search(client: IMAPClient) -> set[str]:
+            if not is_gmail(client):
+                raise ConfigurationError("a query of Gmail's needs Gmail: take it from the mailbox's policy")
+            found = set()
+            for state in look.values():
+                client.select_folder(state.folder.name, readonly=True)
+                for uid in client.gmail_search(query, "UTF-8"):
+                    if uid in state.messages:
+                        found.add(state.messages[uid].message_id)
+            return found
+
+        ids = await self._connection.run(search, background=True)
+        self._found = (query, time.monotonic() + FOUND_SECONDS, ids)
+        return ids
+
+    # --- listening -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _can_idle(client: IMAPClient) -> bool:
+        return bool(client.has_capability("IDLE"))
+
+    def _listen(self, client: IMAPClient) -> None:
+        assert self._listening is not None
+        if self._idle_since is None or self._idle_since[0] is not client:
+            folder = next(
+                (folder for folder in list_folders(client) if folder.label in (None, "INBOX")), None
+            )
+            client.select_folder(folder.name if folder is not None else "INBOX", readonly=True)
+            client.idle()
+            self._idle_since = (client, time.monotonic())
+        while not self._listening.closing:
+            began = time.monotonic()
+            said = client.idle_check(timeout=IDLE_POLL_SECONDS)
+            if any(not isinstance(answer[0], bytes) for answer in said):
+                return  # numbers: of messages that came, went or changed
+            if not said and time.monotonic() - began < IDLE_POLL_SECONDS / 2:
+                raise GmailUnavailableError("the mail server hung up")
+            if time.monotonic() - self._idle_since[1] > IDLE_SECONDS:
+                client.idle_done()
+                client.idle()
+                self._idle_since = (client, time.monotonic())
+
+    # --- what extract asks ---------------------------------------------------------------------------
+
+    async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
+        """The message with every body. Raises NotFoundError.
+
+        Its labels are as of nobody knows when: the history's numbers are the source's, and what it tells of
+        labels stands above this.
+        """
+        for _ in range(_FIND_ATTEMPTS):  # one that is moved meanwhile is found in the other folder
+            place = await self._connection.run(
+                lambda client: self._find(client, message_id), background=background
+            )
+            if place is not None:
+                found = await self._fetch(place, message_id, background)
+                if found is not None:
+                    return found
+        raise NotFoundError("no folder has the message")
+
+    async def _fetch(self, place: _Place, message_id: str, background: bool) -> MailMessage | None:
+        """The message that stands there; None where it does not any more."""
+        items = "UID FLAGS INTERNALDATE RFC822.SIZE " + ("X-GM-MSGID X-GM-THRID X-GM-LABELS " * place.gmail)
+        body, answer = bytearray(), dict[bytes, Any]()
+        block = None
+        while block is None or len(block) == BLOCK_BYTES:
+
+            def piece(client: IMAPClient, asked: str) -> dict[bytes, Any]:
+                _open(client, place.folder)
+                return fetch(client, str(place.uid), asked).get(place.uid, {})
+
+            asked = f"{items if block is None else 'UID '}BODY.PEEK[]<{len(body)}.{BLOCK_BYTES}>"
+            got = await self._connection.run(partial(piece, asked=asked), background=background)
+            block = next((value for key, value in got.items() if key.startswith(b"BODY[]")), None)
+            if block is None:
+                return None
+            answer = answer or got
+            body += block
+        if place.gmail and f"{answer[b'X-GM-MSGID']:x}" != message_id:
+            return None
+        received: datetime = answer[b"INTERNALDATE"]
+        return MailMessage(
+            message_id=message_id,
+            thread_id=f"{answer[b'X-GM-THRID']:x}" if place.gmail else None,
+            history_id=0,
+            label_ids=tuple(sorted(self._looker.labels(answer, place.folder))),
+            received_at=int(received.timestamp() * 1000),
+            size_bytes=answer[b"RFC822.SIZE"],
+            root=parse(bytes(body)),
+            source="imap",
+        )
+
+    async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
+        """Raises NotFoundError: bodies come with the message, there are no references."""
+        raise NotFoundError("IMAP gives no references")
+
+    async def attachment_stream(
+        self, message_id: str, reference: str, *, background: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """Raises NotFoundError: bodies come with the message, there are no references."""
+        raise NotFoundError("IMAP gives no references")
+        yield b""  # it is a generator all the same
+
+    def _find(self, client: IMAPClient, message_id: str) -> _Place | None:
+        """Where a message stands, in the thread."""
+        folders = self._current_folders(client)
+        if is_gmail(client):
+            for folder in folders:
+                _open(client, folder)
+                for uid in client.search(["X-GM-MSGID", str(int(message_id, 16))]):
+                    return _Place(folder, uid, gmail=True)
+            return None
+        key, uidvalidity, uid = message_id.split("-")
+        for folder in folders:
+            if folder.key == key and _open(client, folder) == int(uidvalidity):
+                return _Place(folder, int(uid), gmail=False)
+        return None
+
+    def _current_folders(self, client: IMAPClient) -> list[Folder]:
+        if self._folders is None or time.monotonic() > self._folders[0]:
+            self._folders = (time.monotonic() + FOLDERS_SECONDS, list_folders(client))
+        return self._folders[1]
+
+
+def _open(client: IMAPClient, folder: Folder) -> int:
+    """Open a folder for reading; returns its UIDVALIDITY. A folder shows moves when it is opened again."""
+    return int(client.select_folder(folder.name, readonly=True)[b"UIDVALIDITY"])
+
+
+def _listed(look: Look, page_token: str | None, include_spam_trash: bool) -> Iterator[tuple[str, Seen]]:
+    """The messages behind a place in the listing, each with its own. Raises PageTokenExpiredError."""
+    key, _, uid = (page_token or "").partition(".")
+    keys = list(look)
+    if page_token is not None and (key not in look or not uid.isdecimal()):
+        raise PageTokenExpiredError("the listing stood in a folder that is gone")
+    for at in keys[keys.index(key) if key else 0 :]:
+        state = look[at]
+        if not include_spam_trash and state.folder.label in HIDDEN_LABELS:
+            continue
+        for number in sorted(state.messages, reverse=True):
+            if at != key or number < int(uid):
+                yield f"{at}.{number}", state.messages[number]
+
+
+def _entries(before: Look, after: Look, number: int) -> Iterator[HistoryEntry]:
+    """What happened between two looks, as the history of Gmail would say it."""
+    old, new = differing(before, after)
+    for message_id, seen in new.items():
+        known = old.get(message_id)
+        entry = partial(_entry, number, seen)
+        if known is None:
+            # All its labels too: only they say that one which was deleted is there again.
+            yield entry(ChangeKind.LABELS, seen.labels)
+            yield entry(ChangeKind.UPSERT)
+        elif known.labels == UNKNOWN:
+            yield entry(ChangeKind.LABELS, seen.labels)
+        elif known.labels != seen.labels:
+            if removed := known.labels - seen.labels:
+                yield entry(ChangeKind.LABEL_REMOVED, removed)
+            if added := seen.labels - known.labels:
+                yield entry(ChangeKind.LABEL_ADDED, added)
+    for message_id, seen in old.items():
+        if message_id not in new:
+            yield HistoryEntry(ChangeKind.DELETE, message_id, seen.thread_id, number)
+
+
+def _entry(number: int, seen: Seen, kind: ChangeKind, changed: frozenset[str] = frozenset()) -> HistoryEntry:
+    labels = tuple(sorted(seen.labels))
+    return HistoryEntry(kind, seen.message_id, seen.thread_id, number, tuple(sorted(changed)), labels)

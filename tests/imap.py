@@ -1,0 +1,78 @@
+"""What the tests of IMAP share: a mailbox opened, and what a subscriber of its history would know of it."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from connectors.imap.mailbox import ImapMailbox
+from connectors.imap.mailboxes import ImapMailboxes
+from connectors.vault import Vault
+from schemas.events import ChangeKind, MailboxRecord
+
+RECORD = MailboxRecord(mailbox_id="box", address="anna@example.com", source="imap", exclude_labels=())
+
+
+@asynccontextmanager
+async def imap_mailbox(
+    url: str, credentials: dict[str, Any], *, listens: bool = False, bytes_per_day: int = 10**9
+) -> AsyncIterator[ImapMailbox]:
+    """The mailbox of RECORD behind that server."""
+    vault = Vault([base64.b64encode(bytes(32)).decode()])
+    mailboxes = ImapMailboxes(vault, url, bytes_per_day, listens=listens)
+    opened = mailboxes.open(RECORD, vault.seal(RECORD.mailbox_id, credentials).encode())
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+async def listed(mailbox: ImapMailbox, **asked: Any) -> list[str]:
+    """Every message id of a listing."""
+    ids: list[str] = []
+    token: str | None = None
+    while True:
+        page = await mailbox.list_page(token, **asked)
+        ids += [message_id for message_id, _ in page.messages]
+        token = page.next_page_token
+        if token is None:
+            return ids
+
+
+class Follower:
+    """Follows a mailbox's history from a position on; ``labels`` are those of each message that is there."""
+
+    def __init__(self, mailbox: ImapMailbox) -> None:
+        self.mailbox = mailbox
+        self.history_id = 0
+        self.state: str | None = None
+        self.labels: dict[str, set[str]] = {}
+        self.kinds: list[ChangeKind] = []
+
+    async def begin(self) -> None:
+        """Take a position, and what is there at it."""
+        position = await self.mailbox.position()
+        self.history_id, self.state = position.history_id, position.state
+        self.labels = {message_id: set() for message_id in await listed(self.mailbox)}
+        for label_id in await self.mailbox.labels():
+            for message_id in await listed(self.mailbox, label_id=label_id):
+                self.labels[message_id].add(label_id)
+
+    async def follow(self) -> list[ChangeKind]:
+        """Take everything that is new; returns what kinds of changes."""
+        page = await self.mailbox.history_page(self.history_id, None)
+        kinds = []
+        for entry in page.entries:
+            assert entry.history_id == page.history_id > self.history_id
+            kinds.append(entry.kind)
+            if entry.kind is ChangeKind.DELETE:
+                self.labels.pop(entry.message_id, None)
+            elif entry.kind is ChangeKind.LABELS:
+                self.labels[entry.message_id] = set(entry.changed)
+            elif entry.kind is ChangeKind.LABEL_ADDED:
+                self.labels[entry.message_id] |= set(entry.changed)
+            elif entry.kind is ChangeKind.LABEL_REMOVED:
+                self.labels[entry.message_id] -= set(entry.changed)
+        self.history_id = page.history_id
+        self.state = page.state or self.state
+        return kinds
