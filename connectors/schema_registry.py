@@ -126,6 +126,9 @@ class SchemaRegistry:
         except aiohttp.ClientConnectorCertificateError as error:
             assert isinstance(error.certificate_error, ssl.SSLError)
             raise refused_handshake(error.certificate_error, self._url, "SCHEMA_REGISTRY") from error
+        except aiohttp.ClientConnectorSSLError as error:
+            assert isinstance(error.os_error, ssl.SSLError)
+            raise refused_handshake(error.os_error, self._url, "SCHEMA_REGISTRY") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(f"no schema registry answers at {self._url}") from error
         answer = _object(text)
@@ -146,8 +149,8 @@ def _refusal(url: str, path: str, status: int, answer: dict[str, Any]) -> Mailst
     said = str(answer.get("message", "without a reason"))
     if status in (401, 403):
         return ConfigurationError(
-            f"the registry at {url} does not let us in (HTTP {status}): see SCHEMA_REGISTRY_USERNAME,"
-            " SCHEMA_REGISTRY_PASSWORD, SCHEMA_REGISTRY_TOKEN"
+            f"the registry at {url} does not let us in (HTTP {status}): see --username, --password-file and"
+            " --token-file"
         )
     if status in (429, 500, 502, 503, 504):
         return UnavailableError(f"the registry at {url} cannot answer now (HTTP {status}): {said}")

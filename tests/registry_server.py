@@ -4,9 +4,11 @@ It takes schemas in JSON only, and calls a schema incompatible that lacks a fiel
 """
 
 import json
+import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import unquote
@@ -17,8 +19,13 @@ CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 class RegistryServer(ThreadingHTTPServer):
     """What it holds: versions by subject, levels by subject, and the answers it gave."""
 
-    def __init__(self, authorization: str | None = None) -> None:
+    def __init__(self, authorization: str | None = None, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.authorization = authorization
         self.subjects: dict[str, list[str]] = {}
         self.levels: dict[str, str] = {}
@@ -28,7 +35,7 @@ class RegistryServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         match [unquote(part) for part in path.strip("/").split("/")], method:
@@ -101,14 +108,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = _handle  # noqa: N815
 
+    def handle(self) -> None:
+        with suppress(ssl.SSLError, ConnectionError):  # a handshake that the client ends
+            super().handle()
+
     def log_message(self, *_: Any) -> None:
         """Nothing on the terminal."""
 
 
 @contextmanager
-def registry_server(authorization: str | None = None) -> Iterator[RegistryServer]:
-    """A registry that is empty, on a port of its own."""
-    with RegistryServer(authorization) as server:
+def registry_server(
+    authorization: str | None = None, certificate: Path | None = None
+) -> Iterator[RegistryServer]:
+    """A registry that is empty, on a port of its own; with a certificate by TLS."""
+    with RegistryServer(authorization, certificate) as server:
         thread = Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

@@ -12,6 +12,7 @@ from schemas import catalog
 from schemas.catalog import CONTRACTS, EVENTS
 from schemas.events import Event, MailboxId, MessageChange
 from schemas.privacy import operational
+from tests.certificates import Authority
 from tests.commands import command
 from tests.registry_server import registry_server
 
@@ -169,6 +170,19 @@ def test_it_shows_who_it_is(tmp_path: Path) -> None:
         arguments = ("register", "--registry", server.url, "--username", "anna")
         _mailstream(*arguments, "--password-file", str(secret))
         _, errors = _mailstream(*arguments, code=1)
-        assert "does not let us in (HTTP 401): see SCHEMA_REGISTRY_USERNAME" in errors
+        assert "does not let us in (HTTP 401): see --username" in errors
     with registry_server("Bearer open sesame") as server:
         _mailstream("register", "--registry", server.url, "--token-file", str(secret))
+
+
+def test_it_checks_whom_it_talks_to(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    with registry_server(certificate=authority.issue("registry")) as server:
+        arguments = ("register", "--registry", server.url)
+        _mailstream(*arguments, "--ca-file", str(authority.ca_file))
+        assert len(server.subjects) == REGISTRATIONS
+        _, errors = _mailstream(*arguments, code=1)
+        assert "is signed by nobody who is trusted here: set SCHEMA_REGISTRY_CA_FILE" in errors
+    with registry_server() as server:
+        _, errors = _mailstream("register", "--registry", server.url.replace("http", "https"), code=1)
+        assert "does it speak TLS on that port?" in errors

@@ -112,9 +112,8 @@ def test_fields_that_are_not_known_are_kept_at_every_level(kind: type[Event]) ->
     for record in recorded(kind):
         wire = _with_more(json.loads(record["value"]), inlined(json_schema(kind)))
         event = kind.decode(json.dumps(wire).encode(), headers_of(kind.schema_id(), (1, 9)))
-        assert json.loads(event.encode()) == wire
-        changed = event.model_copy(update={})
-        assert json.loads(changed.encode()) == wire
+        for written in (event, event.model_copy(update={})):
+            assert _contains(json.loads(written.encode()), wire)
 
 
 def _with_more(node: Any, schema: Schema) -> Any:
@@ -129,10 +128,17 @@ def _with_more(node: Any, schema: Schema) -> Any:
     return node
 
 
-def recorded(kind: type[Event], version: str = "1.0") -> Iterator[dict[str, Any]]:
-    """What a real run once wrote of an event: topic, key, headers and value, see tests/record_fixtures.py."""
-    for line in (FIXTURES / f"{kind.__name__}-{version}.jsonl").read_text().splitlines():
-        yield json.loads(line)
+def recorded(kind: type[Event]) -> Iterator[dict[str, Any]]:
+    """What real runs of each version wrote of an event: topic, key, headers and value.
+
+    See tests/record_fixtures.py.
+    """
+    for path in sorted(FIXTURES.glob(f"{kind.__name__}-{kind.schema_version[0]}.*.jsonl")):
+        version = path.stem.partition("-")[2]
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            assert record["headers"] == {SCHEMA_ID: kind.schema_id(), SCHEMA_VERSION: version}
+            yield record
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
@@ -143,10 +149,9 @@ def test_what_v1_wrote_is_read_today(kind: type[Event]) -> None:
     for record in records:
         value = record["value"].encode()
         headers = tuple((name, said.encode()) for name, said in record["headers"].items())
-        assert dict(headers) == {SCHEMA_ID: kind.schema_id().encode(), SCHEMA_VERSION: b"1.0"}
         event = kind.decode(value, headers)
         assert not event.model_extra
-        assert json.loads(event.encode()) == json.loads(value)
+        assert _contains(json.loads(event.encode()), json.loads(value))
         assert [error.message for error in validator.iter_errors(json.loads(value))] == []
         if issubclass(kind, Register):
             assert type(decode_register(record["key"], value, headers)) is kind
