@@ -52,7 +52,10 @@ class Settings(BaseSettings):
         None, description="Whose certificates Elasticsearch may show; none: the system's authorities"
     )
     topic_partitions: int = Field(
-        6, ge=1, description="Partitions of new topics; bounds how far workers scale"
+        6, ge=1, description="Partitions of the topics; bounds how far workers scale"
+    )
+    documents_partitions: int | None = Field(
+        None, ge=1, description="Those of mail.documents, where it has another number"
     )
 
     use_gmail_api: bool = Field(
