@@ -38,6 +38,7 @@ class Send:
     partition: int | None = None
     headers: tracing.Headers = ()
     trace: tracing.Headers = ()  # the span it belongs to; that in which it is sent, if none is given
+    written_at: int | None = None  # milliseconds since 1970; None: now
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Producer:
                     record.value,
                     record.key.encode(),
                     partition=record.partition,
+                    timestamp_ms=record.written_at,
                     headers=[*record.headers, *(record.trace or tracing.headers())],
                 )
                 for record in records

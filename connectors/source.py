@@ -110,6 +110,7 @@ class SourceConnector:
         self._on_round = on_round
         self._default = "gmail_api" if config.use_gmail_api else "imap"
         self._partitions = 1
+        self._cursor_partitions = 1
         self._ownership = _Ownership(self._stop_all, self._gained)
         self._running: dict[str, _Running] = {}
         for usual in (AuthorizationError, ConfigurationError):
@@ -134,6 +135,7 @@ class SourceConnector:
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
+            self._cursor_partitions = await producer.partitions(topics.CURSORS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
             measuring = asyncio.create_task(measure_lag(kafka))
             try:
@@ -237,7 +239,7 @@ class SourceConnector:
         self, record: MailboxRecord, source: MailSource, producer: Producer, registry: Table, cursors: Table
     ) -> list[Chore]:
         chores: list[Chore] = [
-            PutOffDeletions(record, producer, self._partitions, cursors.values),
+            PutOffDeletions(record, producer, self._cursor_partitions, cursors.values),
             LabelNames(source, record, producer, registry.values.get(labels_key(record.mailbox_id))),
         ]
         if self._config.watch_topic:

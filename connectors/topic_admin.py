@@ -85,7 +85,8 @@ def compare(
         if there is None:
             differences.append(Difference(topic.name, "topic", None, str(partitions), "create"))
             continue
-        if there.partitions != topic.partitions or there.partitions < partitions:
+        is_even = there.partitions == topic.partitions and there.partitions >= partitions
+        if topic.growth != "fixed" and not is_even:
             differences.append(_of_partitions(topic, there.partitions, partitions))
         if replication is not None and there.replication < replication:
             advice = "copies are moved by kafka-reassign-partitions.sh"
@@ -127,7 +128,7 @@ async def diff_topics(
     """How the broker's topics differ from these. Raises UnavailableError and ConfigurationError."""
     topics = list(topics)
     async with administrator(kafka) as admin:
-        return compare(await _found(admin, [topic.name for topic in topics]), topics, replication)
+        return compare(await describe(admin, [topic.name for topic in topics]), topics, replication)
 
 
 async def apply_topics(
@@ -140,7 +141,7 @@ async def apply_topics(
     """
     topics = list(topics)
     async with administrator(kafka) as admin:
-        found = await _found(admin, [topic.name for topic in topics])
+        found = await describe(admin, [topic.name for topic in topics])
         differences = compare(found, topics, replication)
         new = {each.topic: int(each.wanted) for each in differences if each.action == "create"}
         await create(
@@ -181,7 +182,7 @@ async def grow(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
         raise ConfigurationError(f"topic {topic} was not given {partitions} partitions: {error}") from error
 
 
-async def _found(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Found]:
+async def describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Found]:
     """Those of the topics that are there."""
     try:
         there = set(await admin.list_topics())

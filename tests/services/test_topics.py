@@ -108,7 +108,7 @@ def test_partitions_grow_where_they_may(environment: dict[str, str]) -> None:
     code, differences = _diff(more)
     assert {(each["topic"], each["found"], each["action"]) for each in differences} == {
         (topic.name, "2", "refuse")
-        for topic in (topics.SYNC_REQUESTS, topics.CURSORS, topics.CHANGES, topics.BACKFILL, topics.DOCUMENTS)
+        for topic in (topics.SYNC_REQUESTS, topics.CHANGES, topics.BACKFILL, topics.DOCUMENTS)
     }
     code, differences = _diff(environment)
     assert {(each["topic"], each["found"], each["action"]) for each in differences} == {
