@@ -14,7 +14,10 @@ COMMANDS = {
     "demo": ("cli.demo", "Run everything here: Gmail, Kafka, the workers, Elasticsearch; then search."),
     "devstack": ("cli.devstack", "Start and stop a real Kafka and a real Elasticsearch here."),
     "emulate": ("cli.emulate", "Emulate a server on this machine."),
-    "topics": ("cli.topics", "Create the topics."),
+    "topics": (
+        "cli.topics",
+        "Create the topics, compare them with what they should be, mend them, let them grow.",
+    ),
     "schemas": ("cli.schemas", "Export, check and register the schemas of the events in the topics."),
     "mapping": ("cli.mapping", "Create the index."),
     "keys": ("cli.keys", "Make keys, and seal credentials with a new one."),

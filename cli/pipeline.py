@@ -23,7 +23,7 @@ from cli.processes import end_processes
 from cli.settings import Settings
 from cli.status import Observer, Status
 from connectors.errors import MailstreamError, UnavailableError
-from connectors.kafka import apply_topics
+from connectors.topic_admin import apply_topics
 from devstack.local import free_ports
 from schemas.events import MailboxRecord
 from schemas.topics import with_partitions

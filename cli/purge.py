@@ -43,7 +43,13 @@ def show(receipt: Receipt, *, as_json: bool) -> None:
     click.echo(f"Stays: {receipt.stays}")
     if receipt.in_segments:
         click.echo(f"{receipt.in_segments:,} deleted documents are in the index's files until it merges them")
-    if not receipt.complete:
+    if receipt.copies:
+        click.echo(
+            f"NOT FINISHED: {', '.join(receipt.copies)} was not looked at; when it is dropped (`mailstream"
+            " topics drop`), or has become the topic in use, purge again",
+            err=True,
+        )
+    elif not receipt.complete:
         click.echo(
             "NOT FINISHED: the index worker has not passed what it had in hand; purge again when it has",
             err=True,

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.errors import ConfigurationError
+from schemas import topics
 from schemas.languages import is_english
 
 if TYPE_CHECKING:  # the clients are imported by commands that talk to a server
@@ -52,7 +53,15 @@ class Settings(BaseSettings):
         None, description="Whose certificates Elasticsearch may show; none: the system's authorities"
     )
     topic_partitions: int = Field(
-        6, ge=1, description="Partitions of new topics; bounds how far workers scale"
+        6, ge=1, description="Partitions of the topics; bounds how far workers scale"
+    )
+    documents_topic: str = Field(
+        "mail.documents.v1",
+        pattern=r"^mail\.documents\.v1(\.[a-z0-9-]+)?$",
+        description="Where documents stand; another topic once they have outgrown it (docs/GROWTH.md)",
+    )
+    documents_partitions: int | None = Field(
+        None, ge=1, description="Those of mail.documents, where it has another number"
     )
 
     use_gmail_api: bool = Field(
@@ -326,12 +335,14 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process. Raises ConfigurationError that names the variable."""
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # settings that do not go together
             raise ConfigurationError(first["msg"].removeprefix("Value error, ")) from error
         raise ConfigurationError(f"{str(first['loc'][0]).upper()}: {first['msg']}") from error
+    topics.documents_stand_in(found.documents_topic)
+    return found
 
 
 def _secret(value: SecretStr, file: Path | None, name: str) -> str:

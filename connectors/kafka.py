@@ -1,6 +1,7 @@
-"""Kafka, spoken through aiokafka: confirmed sends, tables read to their end, topics, lag.
+"""Kafka, spoken through aiokafka: confirmed sends, tables read to their end, lag.
 
-The Faust apps consume (``streams.worker``); everything else that touches Kafka is here.
+The Faust apps consume (``streams.apps``), ``topic_admin.py`` makes and mends the topics; everything else that
+touches Kafka is here.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from connectors import tracing
 from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
 from schemas.events import Event
 from schemas.headers import Headers, unreadable_version
-from schemas.topics import DOCUMENTS, Topic
+from schemas.topics import DOCUMENTS
 
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
 MAX_REQUEST_BYTES = DOCUMENTS.max_message_bytes or 1024 * 1024
@@ -43,6 +44,7 @@ class Send:
     partition: int | None = None
     headers: Headers = ()
     trace: Headers = ()  # the span it belongs to; that in which it is sent, if none is given
+    written_at: int | None = None  # milliseconds since 1970; None: now
 
     @classmethod
     def event(
@@ -114,6 +116,7 @@ class Producer:
                     record.value,
                     record.key.encode(),
                     partition=record.partition,
+                    timestamp_ms=record.written_at,
                     headers=[*record.headers, *(record.trace or tracing.headers())],
                 )
                 for record in records
@@ -291,7 +294,8 @@ async def read_offsets(
 
 
 @asynccontextmanager
-async def _admin(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started client for what concerns topics and groups as a whole, closed at the end."""
     server = broker(kafka)
     client = AIOKafkaAdminClient(bootstrap_servers=server.address, **server.options())
     try:
@@ -305,25 +309,6 @@ async def _admin(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def apply_topics(kafka: Broker | str, topics: Iterable[Topic], replication: int = 1) -> list[str]:
-    """Create the topics that are missing; returns their names. Existing ones are left as they are."""
-    async with _admin(kafka) as admin:
-        existing = set(await admin.list_topics())
-        missing = [topic for topic in topics if topic.name not in existing]
-        if missing:
-            response = await admin.create_topics(
-                [
-                    NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config())
-                    for topic in missing
-                ]
-            )
-            for name, code, *message in response.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:
-                    raise ConfigurationError(f"topic {name} was not created: {error.__name__} {message}")
-        return [topic.name for topic in missing]
-
-
 class LagMeter:
     """How far consumer groups are behind."""
 
@@ -335,7 +320,7 @@ class LagMeter:
     @asynccontextmanager
     async def open(cls, kafka: Broker | str) -> AsyncIterator[LagMeter]:
         """A meter with connections of its own."""
-        async with _admin(kafka) as admin, consumer(kafka, enable_auto_commit=False) as client:
+        async with administrator(kafka) as admin, consumer(kafka, enable_auto_commit=False) as client:
             yield cls(admin, client)
 
     async def lag(self, group: str, topics: Sequence[str]) -> int:

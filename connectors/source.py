@@ -116,6 +116,7 @@ class SourceConnector:
         self._on_round = on_round
         self._default = "gmail_api" if config.use_gmail_api else "imap"
         self._partitions = 1
+        self._cursor_partitions = 1
         self._ownership = _Ownership(self._stop_all, self._gained)
         self._running: dict[str, _Running] = {}
         for usual in (AuthorizationError, ConfigurationError):
@@ -140,6 +141,7 @@ class SourceConnector:
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
+            self._cursor_partitions = await producer.partitions(topics.CURSORS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
             measuring = asyncio.create_task(measure_lag(kafka))
             try:
@@ -248,7 +250,7 @@ class SourceConnector:
         self, record: MailboxRecord, source: MailSource, producer: Producer, registry: Table, cursors: Table
     ) -> list[Chore]:
         chores: list[Chore] = [
-            PutOffDeletions(record, producer, self._partitions, cursors.values),
+            PutOffDeletions(record, producer, self._cursor_partitions, cursors.values),
             LabelNames(source, record, producer, registry.values.get(labels_key(record.mailbox_id))),
         ]
         if self._config.watch_topic and (record.source or self._default) != "imap":
@@ -277,7 +279,7 @@ class SourceConnector:
         if isinstance(error, EpochEndedError):
             log.warning("mailbox %s begins again in a new epoch: %s", running.record.mailbox_id, error)
             again = running.record.model_copy(update={"epoch": running.record.epoch + 1})
-            await producer.send([Send(topics.MAILBOXES.name, again.mailbox_id, again.encode())])
+            await producer.send([Send.event(topics.MAILBOXES.name, again.mailbox_id, again)])
             return
         await self._park(producer, running.record, error)
 

@@ -1,6 +1,15 @@
 """The topics: names, keys, retention. The product's public interface."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+# How a topic gets more partitions, after which a key may belong to another one (docs/GROWTH.md):
+# in_place  at any time: the order of its records means nothing
+# drained   when all that stands in it is consumed, and all of these together, so that a mailbox keeps its
+#           order and one worker owns it over all of them
+# copied    never, but in a new topic: compaction and purge find all records of a key in one partition
+# fixed     never: everybody reads all of it, and nothing is shared by its partitions
+Growth = Literal["in_place", "drained", "copied", "fixed"]
 
 DAY_MILLISECONDS = 24 * 60 * 60 * 1000
 MEBIBYTE = 1024 * 1024
@@ -14,14 +23,15 @@ class Topic:
 
     name: str
     partitions: int
-    cleanup: str  # "compact" or "delete"
+    cleanup: Literal["compact", "delete"]
     retention_milliseconds: int | None = None
     max_message_bytes: int | None = None
     compression: str | None = None
+    growth: Growth = "in_place"
 
     def config(self) -> dict[str, str]:
         """The topic's configuration entries as Kafka names them."""
-        entries = {"cleanup.policy": self.cleanup}
+        entries: dict[str, str] = {"cleanup.policy": self.cleanup}
         if self.retention_milliseconds is not None:
             entries["retention.ms"] = str(self.retention_milliseconds)
         if self.cleanup == "compact":
@@ -34,39 +44,26 @@ class Topic:
         return entries
 
 
-# Partitions bound how many workers can share the work. ``changes``, ``backfill``, ``sync-requests`` and
-# ``cursors`` must have the same number: one worker owns a mailbox over all of them.
+# Partitions bound how many workers can share the work. ``changes``, ``backfill`` and ``sync-requests`` must
+# have the same number: one worker owns a mailbox over all of them.
 PARTITIONS = 6
 
-MAILBOXES = Topic("mail.mailboxes.v1", 1, "compact")
-SYNC_REQUESTS = Topic("mail.sync-requests.v1", PARTITIONS, "delete", DAY_MILLISECONDS)
-CURSORS = Topic("mail.cursors.v1", PARTITIONS, "compact")
-CHANGES = Topic("mail.changes.v1", PARTITIONS, "delete", 14 * DAY_MILLISECONDS)
-BACKFILL = Topic("mail.backfill.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
+MAILBOXES = Topic("mail.mailboxes.v1", 1, "compact", growth="fixed")
+SYNC_REQUESTS = Topic("mail.sync-requests.v1", PARTITIONS, "delete", DAY_MILLISECONDS, growth="drained")
+CURSORS = Topic("mail.cursors.v1", PARTITIONS, "compact", growth="fixed")
+CHANGES = Topic("mail.changes.v1", PARTITIONS, "delete", 14 * DAY_MILLISECONDS, growth="drained")
+BACKFILL = Topic("mail.backfill.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS, growth="drained")
 DEFERRED = Topic("mail.deferred.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
 DOCUMENTS = Topic(
-    "mail.documents.v1", PARTITIONS, "compact", max_message_bytes=16 * MEBIBYTE, compression="zstd"
+    "mail.documents.v1",
+    PARTITIONS,
+    "compact",
+    max_message_bytes=16 * MEBIBYTE,
+    compression="zstd",
+    growth="copied",
 )
 OBSERVATIONS = Topic("mail.observations.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
 DEAD_LETTERS = Topic("mail.dead-letters.v1", 1, "delete", 30 * DAY_MILLISECONDS)
-
-ALL = (
-    MAILBOXES,
-    SYNC_REQUESTS,
-    CURSORS,
-    CHANGES,
-    BACKFILL,
-    DEFERRED,
-    DOCUMENTS,
-    OBSERVATIONS,
-    DEAD_LETTERS,
-)
-
-
-def with_partitions(partitions: int) -> tuple[Topic, ...]:
-    """All topics, the co-partitioned and the fanned-out ones with that many partitions."""
-    return tuple(replace(topic, partitions=partitions) if topic.partitions > 1 else topic for topic in ALL)
-
 
 # The consumer groups of the stages: how far each has come is asked for by its name.
 SOURCE_GROUP = "mailstream-source"
@@ -74,9 +71,40 @@ EXTRACT_GROUP = "mailstream-extract"
 SLOW_GROUP = "mailstream-slow"
 INDEX_GROUP = "mailstream-index"
 
-# What each stage behind the source consumes, in the order of the stream.
-STAGES = {
-    "extract": (EXTRACT_GROUP, (CHANGES.name, BACKFILL.name)),
-    "slow": (SLOW_GROUP, (DEFERRED.name,)),
-    "index": (INDEX_GROUP, (DOCUMENTS.name,)),
-}
+
+def documents_stand_in(name: str) -> None:
+    """From now on, in this process, documents stand in the topic of that name: a copy with more partitions.
+
+    Whoever reads ``DOCUMENTS``, ``ALL`` or ``STAGES`` reads them of this module, each time.
+    """
+    global DOCUMENTS, ALL, STAGES
+    DOCUMENTS = replace(DOCUMENTS, name=name)
+    ALL = (
+        *(MAILBOXES, SYNC_REQUESTS, CURSORS, CHANGES, BACKFILL, DEFERRED),
+        *(DOCUMENTS, OBSERVATIONS, DEAD_LETTERS),
+    )
+    # What each stage behind the source consumes, in the order of the stream.
+    STAGES = {
+        "extract": (EXTRACT_GROUP, (CHANGES.name, BACKFILL.name)),
+        "slow": (SLOW_GROUP, (DEFERRED.name,)),
+        "index": (INDEX_GROUP, (DOCUMENTS.name,)),
+    }
+
+
+ALL: tuple[Topic, ...]
+STAGES: dict[str, tuple[str, tuple[str, ...]]]
+documents_stand_in(DOCUMENTS.name)
+
+
+def with_partitions(partitions: int, of_documents: int | None = None) -> tuple[Topic, ...]:
+    """All topics, the co-partitioned and the fanned-out ones with that many partitions.
+
+    ``of_documents``: those of ``mail.documents``, where it has another number.
+    """
+
+    def wanted(topic: Topic) -> int:
+        if topic.partitions == 1:
+            return 1
+        return of_documents or partitions if topic is DOCUMENTS else partitions
+
+    return tuple(replace(topic, partitions=wanted(topic)) for topic in ALL)

@@ -82,6 +82,13 @@ def metrics() -> None:
     del os.environ["METRICS_MBOX"]
 
 
+def consumers() -> None:
+    """The examples in Python, Java and Node say what the 120 mails with real documents are."""
+    os.environ["CONSUMERS_MBOX"] = str(MAIL / "office.mbox")
+    _pytest("tests/services/test_consumers.py")
+    del os.environ["CONSUMERS_MBOX"]
+
+
 def storm() -> None:
     """2,000 operations, faults and twelve kills: the topics and the index equal the mailboxes."""
     _run(sys.executable, "-m", "tests.random_sync", "--operations", "2000", "--kills", "12")
@@ -195,6 +202,7 @@ PARTS: dict[str, Callable[[], object]] = {
     "office.mbox": office,
     "metrics over office.mbox": metrics,
     "plain.mbox": plain,
+    "examples for other teams over office.mbox": consumers,
 }
 
 

@@ -41,7 +41,6 @@ EVENTS_IN_FLIGHT = 1_000
 BACKFILL_IN_FLIGHT = 500
 # Registers merged and written together. Bytes bound the memory, records the time until an ack.
 BATCHES = BatchLimits(records=200, size_bytes=2 * 1024 * 1024, in_flight=4)
-_FIRST = TP(topics.DOCUMENTS.name, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,8 @@ def index_app(config: WorkerConfig) -> faust.App:
 
             async def work(group: asyncio.TaskGroup) -> None:
                 # One of the workers is enough.
-                sweep = sweep_for_ever(client, producer, lambda: _FIRST in app.consumer.assignment())
+                first = TP(topics.DOCUMENTS.name, 0)
+                sweep = sweep_for_ever(client, producer, lambda: first in app.consumer.assignment())
                 forgetting = group.create_task(sweep)
                 await settle_batches(stream, indexer.handle, BATCHES, message_of, "index")
                 forgetting.cancel()

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from connectors.broker import Broker
 from connectors.elasticsearch import ContentCache, Server, Versions
 from connectors.kafka import LagMeter, Log, Producer, Record, Send, Table
+from connectors.topic_growth import other_documents
 from schemas import topics
 from schemas.events import (
     MailboxRecord,
@@ -56,7 +57,8 @@ EXPIRING = (
 class Receipt:
     """What was removed, and what goes by itself until when (milliseconds). Ids and counts only.
 
-    ``complete`` False: the index worker had not passed what it had in hand; purge again when it has.
+    ``complete`` False: the index worker had not passed what it had in hand, or there are copies of the
+    documents; purge again when that is over.
     """
 
     mailbox_id: str
@@ -68,6 +70,7 @@ class Receipt:
     removed: dict[str, int] = field(default_factory=dict)
     expires: dict[str, int] = field(default_factory=dict)
     stays: str = ""
+    copies: tuple[str, ...] = ()  # other topics of documents, which are not looked at: never complete
     in_segments: int = 0  # deleted documents, of anybody, that the server's files still hold
 
 
@@ -83,6 +86,7 @@ class Purge:
         tables: Mapping[str, Table],
         cache: ContentCache,
         progress: Callable[[str], None],
+        copies: tuple[str, ...] = (),
     ) -> None:
         self._producer = producer
         self._versions = versions
@@ -91,6 +95,7 @@ class Purge:
         self._tables = tables
         self._cache = cache
         self._progress = progress
+        self._copies = copies
         self._removed: Counter[str] = Counter()
 
     @classmethod
@@ -109,7 +114,8 @@ class Purge:
             ContentCache.open(elasticsearch, lifetime_seconds=0) as cache,
         ):
             tables = {topics.MAILBOXES.name: registry, topics.CURSORS.name: cursors}
-            yield cls(producer, versions, meter, documents, tables, cache, progress)
+            copies = tuple(await other_documents(kafka))
+            yield cls(producer, versions, meter, documents, tables, cache, progress, copies)
 
     async def mailbox(self, record: MailboxRecord, timeout_seconds: float) -> Receipt:
         """Purge a mailbox; of its record stay the id and the epoch. Raises UnavailableError."""
@@ -171,7 +177,8 @@ class Purge:
         await sweep()
         await asyncio.sleep(SETTLING_SECONDS)
         self._progress("waiting for the index worker to pass what it had in hand")
-        receipt.complete = await self._passed(timeout_seconds)
+        receipt.complete = await self._passed(timeout_seconds) and not self._copies
+        receipt.copies = self._copies
         self._progress("looking again")
         await sweep()
         # It is kept by what was read, not by whose it is: all of it goes, and is read again where needed.

@@ -57,6 +57,11 @@ CASES: dict[str, Sequence[AnyRegister]] = {
         _label(7, "STARRED", True),
         _label(8, "INBOX", False),
     ],
+    "a change at the snapshot's own historyId is in it": [_labels(5, "INBOX"), _label(5, "STARRED", True)],
+    "a change of a newer epoch counts against a higher historyId": [
+        _labels(900, "INBOX"),
+        _label(1, "STARRED", True, epoch=2),
+    ],
     "of one label the newest change counts": [_labels(1), _label(6, "A", True), _label(4, "A", False)],
     "a tie of two snapshots ends the same everywhere": [_labels(5, "A"), _labels(5, "B")],
     "a tie of two changes ends in present": [_labels(1), _label(4, "A", False), _label(4, "A", True)],
@@ -64,6 +69,7 @@ CASES: dict[str, Sequence[AnyRegister]] = {
     "deleted at the newest observation is deleted": [_labels(5, "INBOX"), _deleted(5), _message("a")],
     "seen after its deletion it lives": [_deleted(5), _labels(6, "INBOX"), _message("a")],
     "one label change is an observation": [_deleted(5), _label(6, "A", True), _message("a")],
+    "purged is for good, in its epoch": [_deleted(2**62), _labels(2**53, "INBOX"), _message("a")],
     "a newer epoch outweighs any history": [
         _deleted(900),
         _labels(1, "INBOX", epoch=2),
@@ -73,6 +79,11 @@ CASES: dict[str, Sequence[AnyRegister]] = {
         _labels(1),
         _message("a", epoch=2, engine=1),
         _message("b", epoch=1, engine=9),
+    ],
+    "content: then the verdict, which outlives the engine": [
+        _labels(1),
+        _part("2", "x", Outcome.BLOCKED, verdict=1, engine=1),
+        _part("2", "y", verdict=0, engine=9),
     ],
     "content: then the engine": [
         _labels(1),

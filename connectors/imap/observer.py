@@ -116,9 +116,7 @@ class Observer:
                 **fields,
             }
         )
-        await self._producer.send(
-            [Send.event(topics.OBSERVATIONS.name, observation.mailbox_id, observation)]
-        )
+        await self._producer.send([Send.event(topics.OBSERVATIONS.name, observation.mailbox_id, observation)])
 
     async def _written(self) -> dict[str, frozenset[str]]:
         """The labels of each message as the topic has them."""

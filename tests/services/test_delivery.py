@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from connectors.kafka import apply_topics
+from connectors.topic_admin import apply_topics
 from schemas.topics import Topic
 
 WORKER = Path(__file__).parent / "delivery_worker.py"

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connectors.elasticsearch import Index, Write
-from connectors.kafka import apply_topics
+from connectors.topic_admin import apply_topics
 from devstack import containers
 from devstack.local import directory_for_others
 from devstack.probes import elasticsearch_answers

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any, ClassVar
 
 import httpx
@@ -40,6 +39,7 @@ from tests.commands import command
 from tests.gmail_api import as_service
 from tests.metrics import Collected
 from tests.pipelines import pipeline, settle
+from tests.serving import served
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.full]
 
@@ -97,17 +97,6 @@ class _Collector(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def _mail(number: int) -> bytes:
     mail = EmailMessage()
     mail["From"] = f"{MARKER} <{MARKER}@example.com>"
@@ -146,7 +135,7 @@ def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, Gmail
         ).execute()
         described = emulator.describe()
         described["mailboxes"] = [box for box in described["mailboxes"] if box["address"] == ADDRESS]
-        with _served(_Scanner) as scanner, _served(_Collector) as collector:
+        with served(_Scanner) as scanner, served(_Collector) as collector:
             settings = {
                 "GMAIL_PUBSUB_TOPIC": TOPIC,
                 "SOURCE_POLL_SECONDS": "3600",

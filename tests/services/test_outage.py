@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from connectors.elasticsearch import Index
-from connectors.kafka import LagMeter, Producer, apply_topics, read_all
+from connectors.kafka import LagMeter, Producer, read_all
+from connectors.topic_admin import apply_topics
 from devstack.stack import Stack
 from schemas import topics
 from schemas.outcomes import Outcome

@@ -18,14 +18,12 @@ from pathlib import Path
 import pytest
 
 from cli.pipeline import Pipeline
-from devstack import local
-from devstack.maven import cache_directory, install
-from devstack.programs import find_java_home
 from devstack.stack import Stack
 from tests.certificates import Authority
 from tests.commands import command
 from tests.elasticsearch_proxy import ElasticsearchProxy
 from tests.pipelines import emptied, settle
+from tests.secure_kafka import secure_kafka
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -62,55 +60,6 @@ class Servers:
 
 
 @contextmanager
-def _kafka(directory: Path, keystores: dict[str, Path], ca_file: Path) -> Iterator[dict[str, str]]:
-    """A broker with a listener for each keystore; yields their addresses."""
-    inner = local.free_ports(2 + len(keystores))
-    ports = dict(zip(keystores, inner[2:], strict=True))
-    named = {"PLAINTEXT": inner[0], "CONTROLLER": inner[1], **ports}
-    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", "MUTUAL": "SSL"}
-    settings = {
-        "listeners": ",".join(f"{name}://{local.HOST}:{port}" for name, port in named.items()),
-        "advertised.listeners": ",".join(
-            f"{name}://{local.HOST}:{port}" for name, port in named.items() if name != "CONTROLLER"
-        ),
-        "listener.security.protocol.map": ",".join(
-            f"{name}:{protocols.get(name, 'SASL_SSL')}" for name in named
-        ),
-        "inter.broker.listener.name": "PLAINTEXT",
-        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-        "listener.name.mutual.ssl.client.auth": "required",
-        "listener.name.mutual.ssl.truststore.type": "PEM",
-        "listener.name.mutual.ssl.truststore.location": str(ca_file),
-    }
-    for name, keystore in keystores.items():
-        listener = f"listener.name.{name.lower()}"
-        settings |= {
-            f"{listener}.ssl.keystore.type": "PEM",
-            f"{listener}.ssl.keystore.location": str(keystore),
-            f"{listener}.scram-sha-512.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
-        }
-    server = local.kafka_server(
-        install(cache_directory()),
-        find_java_home(),
-        directory,
-        inner[:2],
-        detached=False,
-        scratch=True,
-        java_options=local.BRIEF_OPTIONS,
-        further_settings=settings,
-        format_options=("--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"),
-    )
-    server.start()
-    try:
-        server.wait_until_ready()
-        yield {name: f"{local.HOST}:{port}" for name, port in ports.items()}
-    finally:
-        server.stop()
-
-
-@contextmanager
 def _elasticsearch(target: str, keystore: Path) -> Iterator[ElasticsearchProxy]:
     """The proxy in a thread of its own: commands have this one's loop."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -137,7 +86,8 @@ def servers(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     password_file = directory / "password"
     password_file.write_text(f"{PASSWORD}\n")
     with ExitStack() as opened:
-        kafka = opened.enter_context(_kafka(directory / "kafka", keystores, authority.ca_file))
+        users = {USER: PASSWORD}
+        kafka = opened.enter_context(secure_kafka(directory / "kafka", keystores, authority.ca_file, users))
         url = emptied(stack).elasticsearch_url
         proxy, expired_proxy = (opened.enter_context(_elasticsearch(url, each)) for each in (good, expired))
         settings = {
