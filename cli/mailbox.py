@@ -169,7 +169,13 @@ def set_policies(name: str, **options: Any) -> None:
     fields = policies(**options)
     if not fields:
         raise click.UsageError("name something to change")
-    _change(find_mailbox(settings(), name), fields)
+    config = settings()
+    record = find_mailbox(config, name)
+    default = "gmail_api" if config.use_gmail_api else "imap"
+    ways = {(source or default) == "imap" for source in (record.source, fields.get("source", record.source))}
+    if len(ways) > 1:  # versions of the one way mean nothing to the other
+        fields["epoch"] = record.epoch + 1
+    _change(record, fields)
     click.echo("changed")
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "keys": ("cli.keys", "Make keys, and seal credentials with a new one."),
     "auth": ("cli.auth", "Grant access to mailboxes."),
     "mailbox": ("cli.mailbox", "Add, change, list, remove and purge mailboxes."),
+    "imap": ("cli.imap", "Compare IMAP with the API, switch from one to the other, and back."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
     "push": (
         "cli.push",

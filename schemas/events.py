@@ -74,6 +74,18 @@ class MailboxState(StrEnum):
     PURGED = "purged"  # removed: every stage drops what still arrives for it
 
 
+class Switch(Event):
+    """A mailbox was switched from one way of reading it to another."""
+
+    before: str
+    after: str
+    epoch: int  # that began with it
+    history_id: int | None = None  # how far the way before had come
+    forced: str | None = None  # the reason that was given for switching all the same
+    against: tuple[str, ...] = ()  # what spoke against it
+    switched_at: int = Field(default_factory=now_milliseconds)
+
+
 class MailboxRecord(Event):
     """One mailbox of the registry (``mail.mailboxes``; key: mailbox_id)."""
 
@@ -91,6 +103,7 @@ class MailboxRecord(Event):
     # What a deletion in Gmail does here: the same, nothing, or the same after that many days.
     deletions: Literal["mirror", "keep"] = "mirror"
     keep_days: int | None = Field(default=None, ge=1)  # with keep; None: for good
+    switches: tuple[Switch, ...] = ()  # cutovers and rollbacks, the newest last
     created_at: int = Field(default_factory=now_milliseconds)
 
     def in_scope(self, label_ids: Iterable[str]) -> bool:
