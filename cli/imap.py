@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # an extra: imported by those commands that need it
     from connectors.imap.comparison import Comparison
 
 CUT_OVER = "gmail_api"
+GRACE = click.option(
+    "--grace",
+    "grace_seconds",
+    type=click.FloatRange(0),
+    default=900.0,  # the names of new labels come every ten minutes
+    show_default=True,
+    help="Seconds after which both sides must know of a change.",
+)
 
 
 @click.group()
@@ -46,14 +54,7 @@ def imap() -> None:
 @imap.command(name="compare")
 @click.argument("name", metavar="MAILBOX")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only mail received on this day or later.")
-@click.option(
-    "--grace",
-    "grace_seconds",
-    type=click.FloatRange(0),
-    default=600.0,
-    show_default=True,
-    help="Seconds after which both sides must know of a change.",
-)
+@GRACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--html", "as_html", is_flag=True, help="Print a page with a chart.")
 def compare_command(
@@ -83,15 +84,38 @@ def compare_command(
 
 @imap.command()
 @click.argument("name", metavar="MAILBOX")
+@GRACE
+def recheck(name: str, grace_seconds: float) -> None:
+    """Have IMAP look again at the messages that differ: what it saw may be what broke.
+
+    Example: mailstream imap recheck anna@example.com
+    """
+    config = settings()
+    record = find_mailbox(config, name)
+    if record.source != "dual":
+        raise ConfigurationError(f"{name} is in no dual run: set its source to dual")
+    click.echo(f"{asyncio.run(_recheck(config, record, grace_seconds))} messages are observed again")
+
+
+async def _recheck(config: Settings, record: MailboxRecord, grace_seconds: float) -> int:
+    """Write down that they are gone; a change of the record has the observer read what is written."""
+    result = await compared(config, record, 0, grace_seconds)
+    ids = sorted({message_id for found in result.differences.values() for message_id in found})
+    gone = [
+        Observation(mailbox_id=record.mailbox_id, epoch=record.epoch, message_id=message_id, kind="gone")
+        for message_id in ids
+    ]
+    again = record.model_copy(update={"rechecked_at": now_milliseconds()})
+    async with Producer(config.kafka) as producer:
+        await producer.send([Send(topics.OBSERVATIONS.name, said.mailbox_id, said.encode()) for said in gone])
+        await producer.send([Send(topics.MAILBOXES.name, again.mailbox_id, again.encode())])
+    return len(ids)
+
+
+@imap.command()
+@click.argument("name", metavar="MAILBOX")
 @click.option("--force", "reason", help="Switch whatever the comparison says; the reason is recorded.")
-@click.option(
-    "--grace",
-    "grace_seconds",
-    type=click.FloatRange(0),
-    default=600.0,
-    show_default=True,
-    help="Seconds after which both sides must know of a change.",
-)
+@GRACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cutover(name: str, reason: str | None, grace_seconds: float, as_json: bool) -> None:
     """Read a mailbox by the API alone, where a dual run of IMAP_COMPARE_DAYS has found no difference.

@@ -33,7 +33,8 @@ def mailbox() -> None:
     "--credentials",
     type=click.File("r"),
     required=True,
-    help="Google's JSON, of an authorized user or of a service account with delegation; - is stdin.",
+    help="Google's JSON, of an authorized user or of a service account with delegation, or one of type imap;"
+    " - is stdin.",
 )
 @click.option("--domain", help="Instead of ADDRESS: every user of a Workspace domain.")
 @click.option("--admin", help="With --domain: the administrator whom the service account acts for.")

@@ -103,6 +103,7 @@ class MailboxRecord(Event):
     # What a deletion in Gmail does here: the same, nothing, or the same after that many days.
     deletions: Literal["mirror", "keep"] = "mirror"
     keep_days: int | None = Field(default=None, ge=1)  # with keep; None: for good
+    rechecked_at: int | None = None  # when IMAP was last asked to observe again what differed
     switches: tuple[Switch, ...] = ()  # cutovers and rollbacks, the newest last
     created_at: int = Field(default_factory=now_milliseconds)
 
