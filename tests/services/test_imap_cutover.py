@@ -65,16 +65,16 @@ class Stream(threading.Thread):
     def __init__(self, control: Control) -> None:
         super().__init__(daemon=True)
         self._control = control
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.ids: list[str] = []
 
     def run(self) -> None:
-        while not self._stop.wait(0.25):
+        while not self._ended.wait(0.25):
             raw = f"Subject: number {len(self.ids)}\r\n\r\nthe {len(self.ids)}th of a stream\r\n"
             self.ids.append(self._control.post("messages", content=raw.encode())["id"])
 
     def end(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join()
 
 
