@@ -48,12 +48,16 @@ def login(
 
     Example: mailstream auth login anna@example.com --client-secrets client.json
     """
-    from connectors.gmail.auth import ask_consent, granted_address
+    from connectors.gmail.auth import IMAP_SCOPES, SCOPES, ask_consent, granted_address
 
     fields = policies(**options)
     config = settings()
     info = ask_consent(
-        read_json(client_secrets), address, open_browser=not no_browser, timeout_seconds=timeout_seconds
+        read_json(client_secrets),
+        address,
+        open_browser=not no_browser,
+        timeout_seconds=timeout_seconds,
+        scopes=(*SCOPES, *(IMAP_SCOPES if fields.get("source") in ("imap", "dual") else ())),
     )
     granted = granted_address(info, address, config.gmail_api_endpoint)
     if granted.lower() != address.lower():

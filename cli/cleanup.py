@@ -17,7 +17,7 @@ from rich.progress import track
 
 from cli.settings import Settings, settings
 from connectors.errors import ConfigurationError, MailstreamError
-from connectors.imap.leftovers import (
+from connectors.leftovers import (
     Leftovers,
     OrphanFile,
     OrphanRecord,

@@ -33,7 +33,8 @@ def mailbox() -> None:
     "--credentials",
     type=click.File("r"),
     required=True,
-    help="Google's JSON, of an authorized user or of a service account with delegation; - is stdin.",
+    help="Google's JSON, of an authorized user or of a service account with delegation, or one of type imap;"
+    " - is stdin.",
 )
 @click.option("--domain", help="Instead of ADDRESS: every user of a Workspace domain.")
 @click.option("--admin", help="With --domain: the administrator whom the service account acts for.")
@@ -169,7 +170,13 @@ def set_policies(name: str, **options: Any) -> None:
     fields = policies(**options)
     if not fields:
         raise click.UsageError("name something to change")
-    _change(find_mailbox(settings(), name), fields)
+    config = settings()
+    record = find_mailbox(config, name)
+    default = "gmail_api" if config.use_gmail_api else "imap"
+    ways = {(source or default) == "imap" for source in (record.source, fields.get("source", record.source))}
+    if len(ways) > 1:  # versions of the one way mean nothing to the other
+        fields["epoch"] = record.epoch + 1
+    _change(record, fields)
     click.echo("changed")
 
 

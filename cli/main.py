@@ -23,6 +23,7 @@ COMMANDS = {
     "keys": ("cli.keys", "Make keys, and seal credentials with a new one."),
     "auth": ("cli.auth", "Grant access to mailboxes."),
     "mailbox": ("cli.mailbox", "Add, change, list, remove and purge mailboxes."),
+    "imap": ("cli.imap", "Compare IMAP with the API, switch over and back, clean up what IMAP left."),
     "source": ("cli.processes", "List and follow the mailboxes that this process is assigned."),
     "push": (
         "cli.push",
@@ -46,7 +47,6 @@ COMMANDS = {
         "cli.reprocess",
         "Read attachments and messages again that a better engine, or newer signatures, should see.",
     ),
-    "imap": ("cli.imap", "Leave the fetcher behind that reads Gmail by IMAP."),
     "search": ("cli.search", "Find messages by words and by meaning, in bodies and in attachments."),
     "serve": ("cli.serve", "Serve the search page and its API."),
     "token": ("cli.token", "Create, list and revoke access to the search API."),

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     imap_bytes_per_day: int = Field(
         2_000_000_000, ge=1_000_000, description="Bytes a day that one mailbox may bring over IMAP"
     )
+    imap_compare_days: float = Field(
+        7.0, ge=0, description="How long a dual run must last before `imap cutover` goes by it"
+    )
     source_poll_seconds: float = Field(
         10.0, gt=0, description="How often the history of a mailbox is asked for when nobody hints"
     )

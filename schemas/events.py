@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.headers import Headers, headers_of, refuse_foreign
-from schemas.privacy import Unit, hashed_of, identifying, operational, personal, secret
+from schemas.privacy import Unit, content, hashed_of, identifying, operational, personal, secret
 
 
 def now_milliseconds() -> int:
@@ -104,6 +104,18 @@ class MailboxState(StrEnum):
     PURGED = "purged"  # removed: every stage drops what still arrives for it
 
 
+class Switch(Event):
+    """A mailbox was switched from one way of reading it to another."""
+
+    before: Annotated[str, operational("how it was read")]
+    after: Annotated[str, operational("how it is read from then on")]
+    epoch: Annotated[int, operational("that began with it", Unit.ORDINAL)]
+    history_id: Annotated[int | None, operational("how far the way before had come", Unit.HISTORY)] = None
+    forced: Annotated[str | None, content("the reason that was given for switching all the same")] = None
+    against: Annotated[tuple[str, ...], operational("what spoke against it")] = ()
+    switched_at: Annotated[int, operational("when", Unit.TIME)] = Field(default_factory=now_milliseconds)
+
+
 class MailboxRecord(Event):
     """One mailbox of the registry (``mail.mailboxes``; key: mailbox_id)."""
 
@@ -131,6 +143,10 @@ class MailboxRecord(Event):
     keep_days: Annotated[int | None, operational("with keep: how long; absent: for good", Unit.DAYS)] = Field(
         default=None, ge=1
     )
+    rechecked_at: Annotated[
+        int | None, operational("when IMAP was last asked to observe again what differed", Unit.TIME)
+    ] = None
+    switches: Annotated[tuple[Switch, ...], operational("cutovers and rollbacks, the newest last")] = ()
     created_at: Annotated[int, operational("when it was added", Unit.TIME)] = Field(
         default_factory=now_milliseconds
     )

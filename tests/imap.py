@@ -1,14 +1,22 @@
 """What the tests of IMAP share: a mailbox opened, and what a subscriber of its history would know of it."""
 
 import base64
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
+
+from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.imap.mailbox import ImapMailbox
 from connectors.imap.mailboxes import ImapMailboxes
+from connectors.kafka import read_partition
 from connectors.vault import Vault
-from schemas.events import ChangeKind, MailboxRecord
+from schemas import topics
+from schemas.events import ChangeKind, MailboxRecord, Observation
+from schemas.identity import partition_for
+from tests.pipelines import documents
 
 RECORD = MailboxRecord(mailbox_id="box", address="anna@example.com", source="imap", exclude_labels=())
 
@@ -76,3 +84,61 @@ class Follower:
         self.history_id = page.history_id
         self.state = page.state or self.state
         return kinds
+
+
+WAIT_SECONDS = 120.0
+
+
+class Control:
+    """Changes the emulated mailbox."""
+
+    def __init__(self, running: Pipeline) -> None:
+        self._url = f"{running.gmail['url']}/_control"
+        self.address = running.gmail["mailboxes"][0]["address"]
+
+    def post(self, path: str, **sent: Any) -> Any:
+        return httpx.post(f"{self._url}/mailboxes/{self.address}/{path}", **sent).raise_for_status().json()
+
+    def delete(self, message_id: str) -> None:
+        httpx.delete(f"{self._url}/mailboxes/{self.address}/messages/{message_id}").raise_for_status()
+
+    def truth(self) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self._url}/truth").json()[self.address]
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self._url}/stats").json()
+        return found
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        httpx.put(f"{self._url}/faults", json=list(faults)).raise_for_status()
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.5)
+
+
+def indexed_labels(running: Pipeline) -> dict[str, set[str]]:
+    """Labels by message id, as the index has them."""
+    return {
+        document["message_id"]: set(document.get("label_ids", ()))
+        for document in documents(running).values()
+        if document["kind"] == "message"
+    }
+
+
+def mailbox_id(running: Pipeline) -> str:
+    return mailbox_id_of(running.gmail["mailboxes"][0]["address"])
+
+
+async def observations(running: Pipeline) -> list[Observation]:
+    box = mailbox_id(running)
+    partition = partition_for(box, running.settings.topic_partitions)
+    return [
+        Observation.decode(record.value or b"")
+        async for record in read_partition(running.kafka_bootstrap, topics.OBSERVATIONS.name, partition)
+        if record.key == box
+    ]

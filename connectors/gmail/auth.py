@@ -18,6 +18,8 @@ from connectors.gmail.client import gmail_users, mapped
 
 # Reading is all that this product ever asks for.
 SCOPES = ("https://www.googleapis.com/auth/gmail.readonly",)
+# IMAP has no smaller one than the whole mailbox.
+IMAP_SCOPES = ("https://mail.google.com/",)
 CONSENT_SECONDS = 300
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -50,7 +52,12 @@ def credentials_from(info: dict[str, Any], address: str, scopes: tuple[str, ...]
 
 
 def ask_consent(
-    secrets: dict[str, Any], address: str, *, open_browser: bool, timeout_seconds: int = CONSENT_SECONDS
+    secrets: dict[str, Any],
+    address: str,
+    *,
+    open_browser: bool,
+    timeout_seconds: int = CONSENT_SECONDS,
+    scopes: tuple[str, ...] = SCOPES,
 ) -> dict[str, Any]:
     """Have a person grant access to ``address`` in a browser; returns the credentials' JSON.
 
@@ -63,7 +70,7 @@ def ask_consent(
             'the client secrets must be those of a desktop app (with "installed" in them)'
         )
     try:
-        flow = InstalledAppFlow.from_client_config(secrets, SCOPES, autogenerate_code_verifier=True)
+        flow = InstalledAppFlow.from_client_config(secrets, scopes, autogenerate_code_verifier=True)
     except (ValueError, KeyError) as error:
         raise ConfigurationError(f"the client secrets are incomplete: {error}") from error
     if urlsplit(secrets["installed"]["token_uri"]).hostname in _LOOPBACK:

@@ -21,6 +21,8 @@ from imapclient import IMAPClient
 
 from connectors.errors import (
     ConfigurationError,
+    EpochEndedError,
+    GmailError,
     GmailUnavailableError,
     HistoryExpiredError,
     NotFoundError,
@@ -48,6 +50,8 @@ from schemas.mime import parse
 LIST_PAGE_SIZE = 500
 # A body comes in pieces of this size, so that a drop in the middle costs one of them.
 BLOCK_BYTES = 1024 * 1024
+# A message is held in memory whole. Gmail takes none above 50 MB.
+MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 IDLE_POLL_SECONDS = 1.0
 # Gmail ends an IDLE after ten minutes.
 IDLE_SECONDS = 300.0
@@ -184,8 +188,12 @@ class ImapMailbox:
 
     async def _look(self) -> Look:
         async with self._looking:
-            before, self._newest = self._newest, None  # should a look fail, the next begins anew
-            self._newest = await self._connection.run(lambda client: self._looker.look(client, before))
+            before = self._newest
+            try:
+                self._newest = await self._connection.run(lambda client: self._looker.look(client, before))
+            except EpochEndedError:
+                self._newest = None  # whoever goes on begins anew
+                raise
             return self._newest
 
     async def messages(self) -> dict[str, Seen]:
@@ -294,6 +302,8 @@ class ImapMailbox:
             if block is None:
                 return None
             answer = answer or got
+            if answer[b"RFC822.SIZE"] > MAX_MESSAGE_BYTES:
+                raise GmailError(f"a message of {answer[b'RFC822.SIZE']} bytes is not read over IMAP")
             body += block
         if place.gmail and f"{answer[b'X-GM-MSGID']:x}" != message_id:
             return None

@@ -10,16 +10,13 @@ from typing import Any
 from google.auth.transport.requests import Request
 
 from connectors.errors import ConfigurationError
-from connectors.gmail.auth import credentials_from
+from connectors.gmail.auth import IMAP_SCOPES, credentials_from
 from connectors.gmail.client import mapped
 from connectors.imap.connection import Budget, ImapAccount, ImapConnection
 from connectors.imap.mailbox import ImapMailbox
 from connectors.tls import tls_context
 from connectors.vault import Vault
 from schemas.events import CredentialRecord, MailboxRecord
-
-# Google grants IMAP with the whole mailbox or not at all; we only ever read.
-SCOPES = ("https://mail.google.com/",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class ImapMailboxes:
 
 
 def _token(info: dict[str, Any], address: str) -> Callable[[], str]:
-    credentials = credentials_from(info, address, SCOPES)
+    credentials = credentials_from(info, address, IMAP_SCOPES)
 
     def token() -> str:
         if not credentials.valid:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from connectors.elasticsearch import Index, Write
-from connectors.imap.leftovers import OrphanRecord, Store, find, remove_records
+from connectors.leftovers import OrphanRecord, Store, find, remove_records
 from devstack.stack import Stack
 from tests.commands import command
 from tests.pipelines import emptied

@@ -3,24 +3,21 @@
 import asyncio
 import json
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from cli.pipeline import Pipeline, mailbox_id_of
+from cli.pipeline import Pipeline
 from connectors.kafka import read_partition
 from devstack.sample.mailbox import write_sample_mailbox
 from devstack.stack import Stack
 from schemas import topics
 from schemas.events import MessageChange, Observation
 from schemas.identity import label_id_of, partition_for
+from tests.imap import Control, eventually, indexed_labels, mailbox_id, observations
 from tests.pipelines import documents, pipeline, settle
 
-WAIT_SECONDS = 120.0
 # The connection breaks in every tenth body, and now and then it is all too much.
 FAULTS = [
     {"kind": "imap_drop", "probability": 0.1, "seed": 3, "count": 10},
@@ -50,47 +47,6 @@ def _differences(wanted: dict[str, dict[str, Any]], found: dict[str, dict[str, A
     return lists
 
 
-class Control:
-    """Changes the emulated mailbox."""
-
-    def __init__(self, running: Pipeline) -> None:
-        self._url = f"{running.gmail['url']}/_control"
-        self.address = running.gmail["mailboxes"][0]["address"]
-
-    def post(self, path: str, **sent: Any) -> Any:
-        return httpx.post(f"{self._url}/mailboxes/{self.address}/{path}", **sent).raise_for_status().json()
-
-    def delete(self, message_id: str) -> None:
-        httpx.delete(f"{self._url}/mailboxes/{self.address}/messages/{message_id}").raise_for_status()
-
-    def truth(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self._url}/truth").json()[self.address]
-        return found
-
-    def stats(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self._url}/stats").json()
-        return found
-
-    def faults(self, *faults: dict[str, Any]) -> None:
-        httpx.put(f"{self._url}/faults", json=list(faults)).raise_for_status()
-
-
-def _eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.5)
-
-
-def _labels(running: Pipeline) -> dict[str, set[str]]:
-    """Labels by message id, as the index has them."""
-    return {
-        document["message_id"]: set(document.get("label_ids", ()))
-        for document in documents(running).values()
-        if document["kind"] == "message"
-    }
-
-
 def _wanted(control: Control) -> dict[str, set[str]]:
     return {
         message_id: {label for label in message["labels"] if not label.startswith(("CATEGORY_", "Label_"))}
@@ -99,7 +55,7 @@ def _wanted(control: Control) -> dict[str, set[str]]:
 
 
 def _indexed(running: Pipeline, control: Control) -> bool:
-    known = _labels(running)
+    known = indexed_labels(running)
     return {
         key: {label for label in labels if not label.startswith("label-")} for key, labels in known.items()
     } == _wanted(control)
@@ -122,7 +78,7 @@ def test_over_imap_the_documents_are_those_of_the_api(stack: Stack, tmp_path: Pa
         control = Control(running)
         before = control.truth()
         running.start()
-        _eventually(lambda: control.stats()["imap"].get("FETCH", 0) > 20, "the middle of the backfill")
+        eventually(lambda: control.stats()["imap"].get("FETCH", 0) > 20, "the middle of the backfill")
         for name in ("source", "extract"):
             running.kill(name, signal.SIGKILL)
             running.start(name)
@@ -136,38 +92,24 @@ def test_over_imap_the_documents_are_those_of_the_api(stack: Stack, tmp_path: Pa
         new = control.post("messages", content=b"Subject: tide\r\n\r\nthe tide gauge stands at seven\r\n")[
             "id"
         ]
-        _eventually(lambda: new in _labels(running), "new mail")
+        eventually(lambda: new in indexed_labels(running), "new mail")
         first, second = list(before)[:2]
         control.post(f"messages/{first}/modify", json={"add": ["STARRED"], "remove": ["UNREAD"]})
         control.post(f"messages/{new}/trash")
         control.delete(second)
-        _eventually(lambda: _indexed(running, control), "labels and deletion")
+        eventually(lambda: _indexed(running, control), "labels and deletion")
         running.kill("source", signal.SIGKILL)
         control.post(f"messages/{first}/modify", json={"remove": ["STARRED"]})
         control.delete(new)
         running.start("source")
-        _eventually(lambda: _indexed(running, control), "what happened while nobody looked")
+        eventually(lambda: _indexed(running, control), "what happened while nobody looked")
         control.post("uidvalidity")
         third = control.post("messages", content=b"Subject: anew\r\n\r\n")["id"]
-        _eventually(lambda: third in _labels(running) and _indexed(running, control), "a new epoch")
-
-
-def _mailbox_id(running: Pipeline) -> str:
-    return mailbox_id_of(running.gmail["mailboxes"][0]["address"])
-
-
-async def _observations(running: Pipeline) -> list[Observation]:
-    mailbox_id = _mailbox_id(running)
-    partition = partition_for(mailbox_id, running.settings.topic_partitions)
-    return [
-        Observation.decode(record.value or b"")
-        async for record in read_partition(running.kafka_bootstrap, topics.OBSERVATIONS.name, partition)
-        if record.key == mailbox_id
-    ]
+        eventually(lambda: third in indexed_labels(running) and _indexed(running, control), "a new epoch")
 
 
 async def _changes(running: Pipeline) -> list[MessageChange]:
-    partition = partition_for(_mailbox_id(running), running.settings.topic_partitions)
+    partition = partition_for(mailbox_id(running), running.settings.topic_partitions)
     return [
         MessageChange.decode(record.value or b"")
         async for record in read_partition(running.kafka_bootstrap, topics.CHANGES.name, partition)
@@ -184,19 +126,19 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         running.start("source")
 
         def seen() -> list[Observation]:
-            return asyncio.run(_observations(running))
+            return asyncio.run(observations(running))
 
-        _eventually(lambda: len(seen()) > 3, "the first observations")
+        eventually(lambda: len(seen()) > 3, "the first observations")
         running.kill("source", signal.SIGKILL)
         running.start("source")
-        _eventually(lambda: {said.message_id for said in seen()} == set(control.truth()), "all observed")
+        eventually(lambda: {said.message_id for said in seen()} == set(control.truth()), "all observed")
         ids = [said.message_id for said in seen() if said.kind == "seen"]
         assert len(ids) - len(set(ids)) <= 1, "what was written down is not fetched again"
         assert all(said.parts and said.received_at and said.spent_bytes for said in seen())
         first, second = sorted(control.truth())[:2]
         control.post(f"messages/{first}/modify", json={"add": ["Harbour"]})
         control.delete(second)
-        _eventually(lambda: {said.kind for said in seen()} == {"seen", "labels", "gone"}, "changes")
+        eventually(lambda: {said.kind for said in seen()} == {"seen", "labels", "gone"}, "changes")
         [labelled] = [said for said in seen() if said.kind == "labels"]
         assert labelled.message_id == first
         assert label_id_of("Harbour") in labelled.label_ids
@@ -206,7 +148,7 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         # IMAP fails for good: the API goes on, and nothing that IMAP saw is among its changes.
         control.faults({"kind": "imap_throttle"})
         new = control.post("messages", content=b"Subject: on\r\n\r\n")["id"]
-        _eventually(lambda: new in {change.message_id for change in asyncio.run(_changes(running))}, "API")
+        eventually(lambda: new in {change.message_id for change in asyncio.run(_changes(running))}, "API")
         known = {int(change["historyId"]) for change in control.truth().values()}
         assert {change.history_id for change in asyncio.run(_changes(running))} & known
         assert max(change.history_id for change in asyncio.run(_changes(running))) == max(known)

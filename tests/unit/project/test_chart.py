@@ -378,7 +378,7 @@ def test_extract_reaches_kafka_elasticsearch_gmail_clamd_names_and_nothing_else(
     policy = of_kind(manifests("--values", EVERYTHING), "NetworkPolicy")["mail-extract"]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     ports = [[port["port"] for port in rule["ports"]] for rule in policy["egress"]]
-    assert ports == [[53, 53], [9093], [9200], [443], [3310]]
+    assert ports == [[53, 53], [9093], [9200], [443, 993], [3310]]  # 993: Gmail over IMAP
     assert all(rule["to"] for rule in policy["egress"])
     google = policy["egress"][3]["to"][0]["ipBlock"]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"} <= set(google["except"])
