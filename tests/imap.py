@@ -86,7 +86,7 @@ class Follower:
         return kinds
 
 
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 90.0
 
 
 class Control:

@@ -13,8 +13,9 @@ from connectors.kafka import read_partition
 from devstack.sample.mailbox import write_sample_mailbox
 from devstack.stack import Stack
 from schemas import topics
-from schemas.events import MessageChange, Observation
+from schemas.events import MailboxRecord, MessageChange, Observation
 from schemas.identity import label_id_of, partition_for
+from tests.commands import command
 from tests.imap import Control, eventually, indexed_labels, mailbox_id, observations
 from tests.pipelines import documents, pipeline, settle
 
@@ -152,3 +153,21 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         known = {int(change["historyId"]) for change in control.truth().values()}
         assert {change.history_id for change in asyncio.run(_changes(running))} & known
         assert max(change.history_id for change in asyncio.run(_changes(running))) == max(known)
+
+        # Too early to switch, unless somebody says why; each switch begins an epoch, and is on record.
+        code, _, errors = command(running, "imap", "cutover", control.address)
+        assert code == 1
+        assert "not switched: the dual run lasts 0.00 days, not 7" in errors
+        assert command(running, "imap", "cutover", control.address, "--force", "moving house")[0] == 0
+        assert command(running, "imap", "cutover", control.address)[0] == 0, "safe to repeat"
+        assert command(running, "imap", "rollback", control.address)[0] == 0
+        assert command(running, "imap", "rollback", control.address)[0] == 0
+        assert command(running, "mailbox", "set", control.address, "--source", "imap")[0] == 0
+        record = MailboxRecord.decode(command(running, "mailbox", "list", "--json")[1].encode())
+        assert (record.source, record.epoch) == ("imap", 4)
+        assert [(switch.before, switch.after) for switch in record.switches] == [
+            ("dual", "gmail_api"),
+            ("gmail_api", "dual"),
+        ]
+        assert record.switches[0].forced == "moving house"
+        assert record.switches[0].against
