@@ -76,7 +76,7 @@ class Producer:
             await producer.start()
         except KafkaError as error:
             await producer.stop()
-            raise await self._broker.absence() from error
+            raise await self._broker.absence(error) from error
         self._producer = producer
         return self
 
@@ -139,7 +139,7 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
         await client.start()
     except KafkaError as error:
         await client.stop()
-        raise await server.absence() from error
+        raise await server.absence(error) from error
     try:
         yield client
     finally:
@@ -278,7 +278,7 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise await server.absence() from error
+        raise await server.absence(error) from error
     try:
         yield client
     finally:
