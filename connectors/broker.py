@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
 
@@ -21,6 +24,11 @@ from connectors.tls import refused_handshake, tls_context
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
+_FORBIDDEN = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
 # How long a broker has to say why it does not let us in.
 _ASKED_SECONDS = 5.0
 
@@ -63,9 +71,14 @@ class Broker:
             }
         return found
 
-    async def absence(self) -> MailstreamError:
-        """Why no client could be started, which aiokafka does not say: ConfigurationError where waiting does
-        not help, else UnavailableError."""
+    async def absence(self, error: KafkaError) -> MailstreamError:
+        """Why no client could be started, which aiokafka's ``error`` seldom says: ConfigurationError where
+        waiting does not help, else UnavailableError."""
+        if isinstance(error, _FORBIDDEN):
+            who = f"the user {self.username!r}" if self.username else "us"
+            return ConfigurationError(
+                f"Kafka at {self.address} lets {who} in, but not do this ({error}): see docs/ACCESS.md"
+            )
         reasons = await self._reasons()
         lasting = (reason for reason in reasons if not reason.transient)
         return next(lasting, reasons[0] if reasons else self._hangs_up())

@@ -89,7 +89,7 @@ class Producer:
             await producer.start()
         except KafkaError as error:
             await producer.stop()
-            raise await self._broker.absence() from error
+            raise await self._broker.absence(error) from error
         self._producer = producer
         return self
 
@@ -152,7 +152,7 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
         await client.start()
     except KafkaError as error:
         await client.stop()
-        raise await server.absence() from error
+        raise await server.absence(error) from error
     try:
         yield client
     finally:
@@ -302,7 +302,7 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise await server.absence() from error
+        raise await server.absence(error) from error
     try:
         yield client
     finally:

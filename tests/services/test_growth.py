@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
-from connectors.kafka import Log, Producer, Record, Send, read_all
+from connectors.kafka import Log, Producer, Record, Send, consumer, read_all
 from connectors.topic_admin import apply_topics
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
@@ -61,22 +61,22 @@ async def _write(bootstrap: str, sends: Sequence[Send]) -> None:
 
 async def _read(bootstrap: str, group: str, count: int, seen: dict[str, list[int]]) -> None:
     """A team's consumer, of the careless kind: where nothing is committed, it begins at the end."""
-    consumer = AIOKafkaConsumer(
+    client = AIOKafkaConsumer(
         topics.CHANGES.name,
         bootstrap_servers=bootstrap,
         group_id=group,
         auto_offset_reset="earliest" if not seen else "latest",
         enable_auto_commit=False,
     )
-    await consumer.start()
+    await client.start()
     try:
         for _ in range(count):
-            record = await asyncio.wait_for(consumer.getone(), 60)
+            record = await asyncio.wait_for(client.getone(), 60)
             change = MessageChange.decode(record.value)
             seen[change.mailbox_id].append(change.history_id)
-        await consumer.commit()
+        await client.commit()
     finally:
-        await consumer.stop()
+        await client.stop()
 
 
 def test_changes_grow_when_they_are_read_and_mailboxes_keep_their_order(
@@ -138,7 +138,15 @@ def _merged(records: dict[str, Record]) -> dict[str, MessageState]:
     return messages
 
 
-def test_documents_are_copied_and_go_on_being_copied(stack: Stack) -> None:
+async def _drop_while_it_is_read(environment: dict[str, str], topic: str, group: str) -> tuple[int, str, str]:
+    options = {"group_id": group, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    async with consumer(environment["KAFKA_BOOTSTRAP"], topic, **options) as client:
+        await asyncio.wait_for(client.getone(), 60)
+        await client.commit()
+        return await asyncio.to_thread(command, environment, "topics", "drop", topic, "--yes")
+
+
+def test_documents_are_copied_and_go_on_being_copied(stack: Stack, unique_name: str) -> None:
     bootstrap = emptied(stack).kafka_bootstrap
     environment = {"KAFKA_BOOTSTRAP": bootstrap, "TOPIC_PARTITIONS": str(BEFORE)}
     assert command(environment, "topics", "apply")[0] == 0
@@ -180,6 +188,8 @@ def test_documents_are_copied_and_go_on_being_copied(stack: Stack) -> None:
     assert (code, "is no topic of documents beside" in errors) == (1, True), "it is the one in use"
     code, output, _ = command({**environment, "DOCUMENTS_TOPIC": target}, "topics", "drop", target, "--yes")
     assert code == 1
+    code, _, errors = asyncio.run(_drop_while_it_is_read(environment, target, unique_name))
+    assert (code, f"{unique_name} still reads {target}" in errors) == (1, True)
     assert command(environment, "topics", "drop", target, "--yes") == (0, f"{target} is deleted\n", "")
 
 
