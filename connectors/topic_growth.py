@@ -94,12 +94,8 @@ async def grow_topics(kafka: Broker | str, partitions: int, ignored: Collection[
             await grow(admin, name, partitions)
         for reader in readers:
             if not reader.members:
-                new = {
-                    TopicPartition(name, number)
-                    for name in reader.topics
-                    for number in range(found[name].partitions, partitions)
-                }
-                await _begin(kafka, reader.group, new)
+                all_of = [TopicPartition(name, n) for name in reader.topics for n in range(partitions)]
+                await _begin(kafka, reader.group, all_of)
         return Grown(growing, [reader.group for reader in readers if reader.members])
 
 
@@ -130,7 +126,10 @@ def _topics(assignment: bytes) -> list[str]:
 
 
 async def _begin(kafka: Broker | str, group: str, partitions: Collection[TopicPartition]) -> None:
-    """Commit the start of new partitions for a group without members."""
+    """Commit the start of those partitions for which a group without members has committed nothing.
+
+    Nothing stands in them yet: it has read all there was.
+    """
     async with consumer(kafka, group_id=group, enable_auto_commit=False) as client:
         client.assign(list(partitions))
         deadline = time.monotonic() + BEGIN_SECONDS
@@ -138,7 +137,7 @@ async def _begin(kafka: Broker | str, group: str, partitions: Collection[TopicPa
             try:
                 new = [tp for tp in partitions if await client.committed(tp) is None]
                 if new:
-                    await client.commit(dict.fromkeys(new, 0))
+                    await client.commit(await client.beginning_offsets(new))
                 return
             except KafkaError as error:  # the brokers hear of the new partitions one after the other
                 if not error.retriable or time.monotonic() > deadline:

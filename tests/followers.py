@@ -26,7 +26,6 @@ from schemas.outcomes import Scan
 from schemas.registers import MessageState, decode_register, split_key
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-LABEL = "INBOX"
 SECONDS = 120.0
 _BUILD_SECONDS = 900
 _NODE = "24.21.0"
@@ -42,7 +41,7 @@ class Said:
     senders: Mapping[str, int]
 
 
-def expected(bootstrap: str) -> Said:
+def expected(bootstrap: str, label: str) -> Said:
     """By our own merge of all that stands in the topic."""
     messages: dict[str, MessageState] = {}
     for key, value in asyncio.run(read_all(bootstrap, topics.DOCUMENTS.name)):
@@ -55,7 +54,7 @@ def expected(bootstrap: str) -> Said:
         frozenset(
             (own[id(each)].message_id, own[id(each)].message.subject)  # type: ignore[union-attr]
             for each in shown
-            if LABEL in each.label_ids
+            if label in each.label_ids
         ),
         frozenset(
             (part.message_id, path, part.attachment.signature)
@@ -94,16 +93,16 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / "python" / script), *arguments]
 
 
-def java(directory: Path) -> list[str]:
+def java(directory: Path, label: str) -> list[str]:
     """The Java example, its merge tested on the way. Built in ``directory``."""
     project = directory / "java"
     shutil.copytree(EXAMPLES / "java", project, ignore=shutil.ignore_patterns("target"))
     vectors = {"MERGE_VECTORS": str(EXAMPLES.parent / "docs" / "merge-vectors.json")}
     _build(["mvn", "-B", "-q", "test"], project, vectors)
-    return ["mvn", "-B", "-q", "-f", str(project), "exec:java", f"-Dexec.args={LABEL}"]
+    return ["mvn", "-B", "-q", "-f", str(project), "exec:java", f"-Dexec.args={label}"]
 
 
-def node(directory: Path) -> list[str]:
+def node(directory: Path, label: str) -> list[str]:
     """The Node example, its merge tested on the way."""
     project = directory / "node"
     shutil.copytree(EXAMPLES / "node", project, ignore=shutil.ignore_patterns("node_modules"))
@@ -111,7 +110,7 @@ def node(directory: Path) -> list[str]:
     program = _node()
     vectors = {"MERGE_VECTORS": str(EXAMPLES.parent / "docs" / "merge-vectors.json")}
     _build([program, "--test"], project, vectors)
-    return [program, str(project / "follow.js"), LABEL]
+    return [program, str(project / "follow.js"), label]
 
 
 def _node() -> str:
@@ -153,7 +152,7 @@ def follows(command: list[str], environment: Mapping[str, str], directory: Path,
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, "LABEL": LABEL, **environment},
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -51,6 +51,8 @@ setInterval(() => {
 }, 1000)
 
 const text = value => value?.toString()
-const consumer = new Consumer({ ...connection(), clientId: 'follow', groupId: `${group}-${randomUUID()}`, deserializers: { key: text, value: text } })
+const groupId = `${group}-${randomUUID()}`
+const deserializers = { key: text, value: text }
+const consumer = new Consumer({ ...connection(), clientId: 'follow', groupId, deserializers })
 const stream = await consumer.consume({ topics: [topic], mode: 'earliest', autocommit: false })
 for await (const record of stream) see(record)

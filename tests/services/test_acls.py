@@ -25,7 +25,7 @@ from devstack.stack import Stack
 from schemas import topics
 from tests.certificates import Authority
 from tests.commands import command
-from tests.followers import LABEL, Scanner, expected, follows, java, node, python
+from tests.followers import Scanner, expected, follows, java, node, python
 from tests.pipelines import emptied, settle
 from tests.secure_kafka import secure_kafka
 from tests.serving import served
@@ -165,13 +165,13 @@ def test_a_team_reads_documents(
     running: Pipeline, secure: tuple[dict[str, str], Authority], tmp_path: Path, build: str
 ) -> None:
     command_line = {
-        "aiokafka": lambda: python("follow_aiokafka.py", LABEL),
+        "aiokafka": lambda: python("follow_aiokafka.py", "INBOX"),
         "faust": lambda: python("follow_faust.py", "worker", "--without-web"),
-        "java": lambda: java(tmp_path),
-        "node": lambda: node(tmp_path),
+        "java": lambda: java(tmp_path, "INBOX"),
+        "node": lambda: node(tmp_path, "INBOX"),
     }[build]()
-    environment = {**_as(TEAM, secure), "GROUP": f"{TEAM}.{build}"}
-    follows(command_line, environment, tmp_path / "run", expected(secure[0]["PLAINTEXT"]))
+    environment = {**_as(TEAM, secure), "GROUP": f"{TEAM}.{build}", "LABEL": "INBOX"}
+    follows(command_line, environment, tmp_path / "run", expected(secure[0]["PLAINTEXT"], "INBOX"))
 
 
 async def test_and_nothing_else(running: Pipeline, secure: tuple[dict[str, str], Authority]) -> None:
