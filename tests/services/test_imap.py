@@ -117,7 +117,7 @@ async def _changes(running: Pipeline) -> list[MessageChange]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path: Path) -> None:
     mail = tmp_path / "sample.mbox"
     write_sample_mailbox(mail)
@@ -154,10 +154,17 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         assert {change.history_id for change in asyncio.run(_changes(running))} & known
         assert max(change.history_id for change in asyncio.run(_changes(running))) == max(known)
 
-        # Too early to switch, unless somebody says why; each switch begins an epoch, and is on record.
+
+@pytest.mark.timeout(600)
+def test_a_switch_needs_a_comparison_or_a_reason_and_begins_an_epoch(stack: Stack, tmp_path: Path) -> None:
+    mail = tmp_path / "one.mbox"
+    mail.write_bytes(b"From a@example.com Thu Jan  1 00:00:00 2026\nSubject: one\n\ntext\n")
+    options: dict[str, Any] = {"imap": True, "policies": {"source": "dual"}}
+    with pipeline(mail, tmp_path, stack=stack, **options) as running:
+        control = Control(running)
         code, _, errors = command(running, "imap", "cutover", control.address)
         assert code == 1
-        assert "not switched: the dual run lasts 0.00 days, not 7" in errors
+        assert "not switched: IMAP has observed nothing" in errors
         assert command(running, "imap", "cutover", control.address, "--force", "moving house")[0] == 0
         assert command(running, "imap", "cutover", control.address)[0] == 0, "safe to repeat"
         assert command(running, "imap", "rollback", control.address)[0] == 0
