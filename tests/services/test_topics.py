@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ def _alter(bootstrap: str, topic: str, **entries: str) -> None:
             await admin.close()
 
     asyncio.run(alter())
+    # The controller has it; the broker that is asked hears of it a moment later.
+    deadline = time.monotonic() + 30
+    while {name: _entry(bootstrap, topic, name) for name in configs} != configs:
+        assert time.monotonic() < deadline, f"{topic} is not as it was set"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
