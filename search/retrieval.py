@@ -257,7 +257,12 @@ class Retrieval:
         if not ids:
             return []
         allowed = {"bool": {"filter": [{"ids": {"values": list(ids)}}, *access.clauses()]}}
-        body = {"source_includes": list(_SHOWN), **request(allowed), "size": len(ids)}
+        body = {
+            "source_includes": list(_SHOWN),
+            **request(allowed),
+            "size": len(ids),
+            "track_total_hits": False,
+        }
         hits: list[dict[str, Any]] = (await self._index.search(body))["hits"]["hits"]
         return hits
 
