@@ -4,6 +4,7 @@ Importing what a worker needs takes seconds of a processor; the demo starts half
 over a hundred. Deployments don't come here: there each process is a container's own.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
+
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -90,6 +93,8 @@ def _run(
 ) -> None:
     from cli.main import main
 
+    # Who forked us ends with whoever asked for us, however that was ended; nobody would end us then.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     os.setsid()  # Ctrl-C reaches whoever started us alone, and they end us in order
     os.environ.clear()
     os.environ.update(environment)
@@ -97,5 +102,7 @@ def _run(
     with log.open("ab") as file:
         os.dup2(file.fileno() if output is None else output.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    # What is handed down to us keeps the process that forked us alive as long as we are.
+    os.closerange(sys.stderr.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     sys.argv = ["mailstream", *arguments]
     main(list(arguments))
