@@ -6,7 +6,9 @@ told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +23,9 @@ from schemas.topics import Topic
 
 # What apply does about a difference: the last two are for people.
 Action = Literal["create", "set", "grow", "leave", "refuse"]
+
+# The controller makes a change; the brokers, who are asked, hear of it a moment later.
+HEARD_SECONDS = 30.0
 
 # Numbers of which more is no harm; -1 is without end.
 _MORE_IS_LEFT = frozenset({"retention.ms", "max.message.bytes", "delete.retention.ms"})
@@ -172,6 +177,19 @@ async def create(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> None
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise ConfigurationError(f"topic {name} was not created: {error.__name__} {message}")
+    names = [topic.name for topic in topics]
+    await _heard(admin, names, lambda found: found.keys() >= set(names))
+
+
+async def _heard(
+    admin: AIOKafkaAdminClient, names: Sequence[str], changed: Callable[[Mapping[str, Found]], bool]
+) -> None:
+    """Wait until a change shows. Raises UnavailableError when it does not."""
+    deadline = time.monotonic() + HEARD_SECONDS
+    while not changed(await describe(admin, names)):
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"Kafka has changed {', '.join(names)}, and does not show it")
+        await asyncio.sleep(0.1)
 
 
 async def grow(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
@@ -180,6 +198,7 @@ async def grow(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
         await admin.create_partitions({topic: NewPartitions(partitions)})
     except KafkaError as error:
         raise ConfigurationError(f"topic {topic} was not given {partitions} partitions: {error}") from error
+    await _heard(admin, [topic], lambda found: topic in found and found[topic].partitions >= partitions)
 
 
 async def describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Found]:
@@ -205,6 +224,8 @@ async def describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
     found = {}
     for topic in described:
         replicas = [len(partition["replicas"]) for partition in topic["partitions"]]
+        if topic["topic"] not in entries or not replicas:
+            continue  # it is just being made
         known = entries[topic["topic"]]
         found[topic["topic"]] = Found(
             len(replicas),
@@ -226,3 +247,5 @@ async def _set(admin: AIOKafkaAdminClient, topic: str, found: Found, entries: Ma
             raise ConfigurationError(
                 f"topic {topic} was not changed: {for_code(code).__name__} {message or ''}"
             )
+    wanted = entries.items()
+    await _heard(admin, [topic], lambda now: topic in now and now[topic].entries.items() >= wanted)
