@@ -4,8 +4,7 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,24 +157,18 @@ async def _read(config: Settings, store: Store, files: list[OrphanFile], texts: 
     from cli.extract import documents_of
     from cli.processes import engine
 
+    console = Console(stderr=True)
+    shown = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
     with _private(texts, "w") as output:
         async with engine(config) as handler:
-            async for orphan in _shown(files, "reading"):
+            for orphan in shown:
                 for document in await documents_of(handler, store.directory / orphan.path, ocr=True):
                     output.write(json.dumps({**document, "path": orphan.path}) + "\n")
 
 
-async def _shown(files: list[OrphanFile], what: str) -> AsyncIterator[OrphanFile]:
-    console = Console(stderr=True)
-    for orphan in track(files, what, console=console, transient=True, disable=not console.is_terminal):
-        yield orphan
-
-
-@contextmanager
-def _private(path: Path, mode: str) -> Iterator[IO[str]]:
+def _private(path: Path, mode: str) -> IO[str]:
     """A text file that only its owner reads: it names files, or says what is in them."""
-    with open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        yield file
+    return open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _header(store: Store) -> dict[str, str]:
