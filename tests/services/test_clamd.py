@@ -205,11 +205,11 @@ async def test_clamd_killed_with_a_stream_in_flight(
     held.go_on.set()
     with pytest.raises(ScannerUnavailableError):
         await work
-    left = list(directory.glob("clamav-*"))
-    assert len(left) == 1 and left[0].stat().st_size > MEBIBYTE, "nothing was left, so nothing was shown"
+    left = list(directory.glob("clamav-*"))  # and that of the sentence, if clamd had not come to remove it
+    assert any(path.stat().st_size > MEBIBYTE for path in left), "nothing was left, so nothing was shown"
     for path in left:
         os.utime(path, (time.time() - 31,) * 2)
-    assert reap(directory).removed == 1
+    assert reap(directory).removed == len(left)
     assert list(directory.rglob("clamav-*")) == []
     running.start()
     running.wait_until_ready()
