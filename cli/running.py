@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,8 @@ from connectors.vault import Vault
 from schemas.events import MailboxRecord
 
 log = logging.getLogger(__name__)
+
+END_SECONDS = 12.0
 
 
 def start_observing(settings: Settings, probes: Probes | None = None) -> None:
@@ -170,14 +173,30 @@ class OpenMailboxes:
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then."""
+    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then.
+
+    What has not ended after END_SECONDS, because a server that it says good-bye to is away, ends with exit
+    code 1: what was not confirmed comes again.
+    """
 
     async def body() -> None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            task.cancel()
+            loop.call_later(END_SECONDS, give_up)
+
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, task.cancel)
+            loop.add_signal_handler(name, end)
         with suppress(asyncio.CancelledError):
             await task
 
     asyncio.run(body())
+
+
+def give_up() -> None:
+    """End the process where it stands."""
+    log.error("not ended after %.0f s: a server does not answer; ending without it", END_SECONDS)
+    logging.shutdown()
+    os._exit(1)
