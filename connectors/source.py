@@ -28,6 +28,7 @@ from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
 from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
+from connectors.spending import Spending
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -144,7 +145,10 @@ class SourceConnector:
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             self._cursor_partitions = await producer.partitions(topics.CURSORS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
-            measuring = asyncio.create_task(measure_lag(kafka))
+            spending = Spending(
+                producer, lambda: [(running.record, running.source) for running in self._running.values()]
+            )
+            aside = [asyncio.create_task(measure_lag(kafka)), asyncio.create_task(spending.run())]
             try:
                 while True:
                     await self._take_requests(requests, registry)
@@ -152,8 +156,9 @@ class SourceConnector:
                     await self._balance(registry, cursors, producer, downstream)
                     self._on_round()
             finally:
-                measuring.cancel()
-                await asyncio.gather(measuring, return_exceptions=True)
+                for task in aside:
+                    task.cancel()
+                await asyncio.gather(*aside, return_exceptions=True)
                 await self._stop_all()
 
     def _gained(self, partitions: int) -> None:

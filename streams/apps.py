@@ -15,6 +15,7 @@ from connectors.broker import Broker
 from connectors.elasticsearch import Index, Server
 from connectors.encoder import open_encoder
 from connectors.kafka import Producer, Record, Table
+from connectors.spending import Spending
 from schemas import topics
 from schemas.events import MailboxRecord
 from schemas.languages import DEFAULT_LANGUAGES, analyzer_for
@@ -189,6 +190,8 @@ class _Pipeline:
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
         self._all = await producer.partitions(self._topic)
         self._tell()
+        spending = asyncio.create_task(Spending(producer, mailboxes.opened).run())
+        stack.callback(spending.cancel)
         return Extract(
             mailboxes,
             MessageExtractor(engine, documents),

@@ -112,6 +112,8 @@ class GmailClient:
         # Connections that nobody uses at the moment; each serves one request at a time, in any thread.
         self._idle: deque[AuthorizedHttp] = deque()
         self._closed = False
+        self._received_bytes = 0
+        self._requests = 0
 
     @property
     def paused_seconds(self) -> float:
@@ -122,6 +124,11 @@ class GmailClient:
     def quota_units(self) -> int | None:
         """Units that may be spent at once; None where nobody counts."""
         return self._limiter.remaining_units
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Bytes received, as they are after decompression, and requests sent since the start."""
+        return self._received_bytes, self._requests
 
     # --- what the source asks ------------------------------------------------------------------------
 
@@ -277,6 +284,7 @@ class GmailClient:
                 data = AttachmentData()
                 while block := await self._run(lambda: next(blocks, b"")):
                     received_bytes += len(block)
+                    self._received_bytes += len(block)
                     yield data.feed(block)
                 data.close()
             finally:
@@ -301,10 +309,12 @@ class GmailClient:
             except RateLimitedError as error:
                 self._refused(method, error)
                 raise
+            self._received_bytes += received_bytes
             self._limiter.accepted(received_bytes)
         return resource
 
     def _count(self, method: str) -> None:
+        self._requests += 1
         gmail_requests_counter.labels(method=method).inc()
         gmail_quota_units_counter.labels(method=method).inc(self._costs[method])
         gmail_quota_refused_counter.labels(method=method)  # there from the first request on, as 0

@@ -132,7 +132,7 @@ class Observer:
                 observation = Observation.decode(record.value or b"")
             except ValidationError:
                 continue
-            if observation.epoch != self._record.epoch:
+            if observation.epoch != self._record.epoch or observation.kind == "spent":
                 continue
             if observation.kind == "gone":
                 labels.pop(observation.message_id, None)
