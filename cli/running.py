@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -32,10 +33,11 @@ END_SECONDS = 12.0
 
 def start_observing(settings: Settings, probes: Probes | None = None) -> None:
     """Logs to standard error, metrics and probes to their port, traces to where they are collected; without
-    ``probes``, alive is ready.
+    ``probes``, alive is ready. From now on a crash leaves no core dump: mail would stand in it.
 
     Raises ConfigurationError where the port is taken, or the extra for traces is not installed.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     start_logging(settings.log_level, settings.log_format)
     show_mailboxes(settings.metrics_mailboxes)
     if settings.otel_exporter_otlp_endpoint:

@@ -34,6 +34,7 @@ from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
 from streams.settle import BatchLimits, create_app, in_group, settle_batches, settle_each
+from streams.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ class WorkerConfig:
 
         app.on_partitions_assigned.connect(assigned)
         return app
+
+    def attempts(self, group: str) -> Attempts:
+        """Where that group's workers here count the events that they did not survive."""
+        return Attempts(self.state_directory / f"{group}.attempts.json")
 
 
 def extract_app(config: WorkerConfig) -> faust.App:
@@ -120,17 +125,20 @@ def index_app(config: WorkerConfig) -> faust.App:
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka, "index")
             documents, gone = DocumentsLog(config.kafka, producer), Gone(registry, producer)
+            attempts = config.attempts(topics.INDEX_GROUP)
             indexer = Indexer(
                 *(client, encoder, letters, config.max_chunks, documents, gone),
                 forget_milliseconds=config.forget_milliseconds,
+                attempts=attempts,
             )
+            suspects = Suspects(attempts, letters, indexer.handle)
 
             async def work(group: asyncio.TaskGroup) -> None:
                 # One of the workers is enough.
                 first = TP(topics.DOCUMENTS.name, 0)
                 sweep = sweep_for_ever(client, producer, lambda: first in app.consumer.assignment())
                 forgetting = group.create_task(sweep)
-                await settle_batches(stream, indexer.handle, BATCHES, message_of, "index")
+                await settle_batches(stream, suspects.handle, BATCHES, message_of, "index")
                 forgetting.cancel()
 
             await in_group(work)
@@ -197,7 +205,7 @@ class _Pipeline:
             MessageExtractor(engine, documents),
             documents,
             await DeadLetters.go_on(producer, config.kafka, self._lane),
-            Attempts(config.state_directory / f"{self._group}.attempts.json"),
+            config.attempts(self._group),
             self._lane,
         )
 

@@ -29,7 +29,7 @@ from schemas.events import (
     now_milliseconds,
 )
 from schemas.registers import AnyRegister, DeletedRegister, LabelRegister, LabelsRegister
-from streams.attempts import MAX_DEATHS, Attempts
+from streams.attempts import MAX_DEATHS, Attempts, WorkerKilledError, event_of
 from streams.dead_letters import DeadLetters, undecodable
 from streams.documents import Documents
 from streams.mailboxes import Mailboxes
@@ -48,10 +48,6 @@ SCANNER_MILLISECONDS = 30_000
 PARKED_MILLISECONDS = 600_000
 # What the metrics call the stage of a lane.
 _STAGES = {"fast": "extract", "slow": "slow"}
-
-
-class WorkerKilledError(MailstreamError):
-    """An event that took several processes with it."""
 
 
 class Extract:
@@ -134,15 +130,14 @@ class Extract:
         if mailbox.state is MailboxState.PARKED:
             await self._defer(work, PARKED_MILLISECONDS)
             return
-        event = f"{record.topic}/{record.partition}/{record.offset}"
         fetches = self._fetches.setdefault(
             (work.mailbox_id, background),
             asyncio.Semaphore(BACKGROUND_IN_FLIGHT if background else LIVE_IN_FLIGHT),
         )
-        async with fetches, self._attempts.track(event) as deaths:
+        async with fetches, self._attempts.track(event_of(record)) as deaths:
             try:
                 if deaths >= MAX_DEATHS:
-                    raise WorkerKilledError(f"{deaths} processes died on this event")
+                    raise WorkerKilledError(deaths)
                 await self._work(mailbox, work, background)
             except ScannerUnavailableError as error:
                 log.warning("message %s of mailbox %s waits: %s", work.message_id, work.mailbox_id, error)
