@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.chaos.plants import SharedClock
 from benchmarks.chaos.proxy import Proxy
+from cli.forks import Fork
 from cli.pipeline import Pipeline
 from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.server import GmailEmulator
@@ -205,25 +206,29 @@ class Scene:
 
     def _terminate(self, fault: Planned) -> str:
         process = self.running.processes[fault.target]
-        if process.poll() is not None:
+        if not self._runs(process):
             return "it did not run"
         process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + TERM_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
+        while self._runs(process) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if process.poll() is None:
+        if self._runs(process):
             self.findings.append(f"{fault.target} did not end within {TERM_SECONDS:.0f} s of SIGTERM")
             process.kill()
         return ""
 
     def _pause(self, fault: Planned) -> str:
         process = self.running.processes[fault.target]
-        if process.poll() is not None:
+        if not self._runs(process):
             return "it did not run"
-        process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)
         time.sleep(fault.lasts_seconds)
-        process.send_signal(signal.SIGCONT)
+        os.kill(process.pid, signal.SIGCONT)
         return ""
+
+    def _runs(self, process: Fork) -> bool:
+        with self.lock:  # two threads that ask at once: one of them would read no exit code
+            return process.poll() is None
 
     # --- servers -------------------------------------------------------------------------------------
 

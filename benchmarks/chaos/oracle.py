@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from schemas import topics
 from streams.letter_box import LetterBox
 
 _PAGE = 1_000
+READY_ATTEMPTS = 20
 Version = tuple[int, int]  # epoch and historyId
 Place = tuple[str, int, int]  # topic, partition and offset
 MessageKey = tuple[str, str]  # mailbox id and message id
@@ -248,6 +250,18 @@ def ask(elasticsearch: str, path: str, body: Any = None, timeout_seconds: float 
     )
     with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
         return json.loads(answer.read())
+
+
+def answers(url: str) -> None:
+    """Return when an address answers. Raises OSError where it does not for a while."""
+    for attempt in range(READY_ATTEMPTS):
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+            return
+        except OSError:
+            if attempt == READY_ATTEMPTS - 1:
+                raise
+            time.sleep(1.0)
 
 
 def _compare_index(truth: Truth, documents: Iterable[Mapping[str, Any]]) -> Iterator[str]:

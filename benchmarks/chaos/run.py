@@ -7,6 +7,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import subprocess
 import threading
 import time
@@ -49,7 +50,7 @@ SUPERVISE_SECONDS = 0.25
 RESTART_SECONDS = 1.0
 # A file that a parser or clamd has left is gone after 30 s, and with the reaper's next round.
 OLDEST_FILE_SECONDS = 75.0
-TWICE = ("source", "extract", "slow", "index", "push", "reap", "source-2", "extract-2", "index-2")
+TWICE = ("source", "extract", "slow", "index", "push", "reap", "serve", "source-2", "extract-2", "index-2")
 ONCE = ("source", "extract", "slow", "index", "push", "reap")
 EPHEMERAL = "ephemeral"  # the directory of that in the small file system
 GARBAGE = b"\xffnothing that anybody wrote"
@@ -206,6 +207,7 @@ def _prepared(
         "AUDIT_REPAIR": "false",
         "SOURCE_POLL_SECONDS": "2",
         "PARSER_PROCESSES": "1",
+        "SERVE_PORT": str(local.free_ports(1)[0]),
     }
     if plan.scanner:
         clamd = clamd_server(directory / "clamd", ephemeral, SIGNATURES)
@@ -364,7 +366,7 @@ class Storm:
                     code = process.poll()
                     if code is None:
                         continue
-                    if code != 0:
+                    if code not in (0, -signal.SIGTERM):
                         last = self._scene.running.log_tail(name).splitlines()
                         said = next((line for line in reversed(last) if line.strip()), "")
                         self._report.deaths.append((self._now(), name, code, said))
@@ -415,6 +417,12 @@ class Storm:
             oracle.violations(self._stack.kafka_bootstrap, self._stack.elasticsearch_url, truth)
         )
         report.violations += found
+        if "serve" in self._plan.processes:
+            port = scene.running.environment["SERVE_PORT"]
+            try:
+                oracle.answers(f"http://{local.HOST}:{port}/readyz")
+            except OSError as error:
+                report.violations.append(f"serve does not answer: {error}")
 
     def end(self) -> None:
         """End every process in order, and look for files that stay."""
