@@ -52,8 +52,8 @@ def start_observing(settings: Settings, probes: Probes | None = None) -> None:
 
 
 def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:
-    """These probes, which from now on look at the servers of ours. Nobody looks where nobody asks."""
-    if settings.metrics_port:
+    """These probes, which from now on look at the servers of ours, and end a process that stands still."""
+    if settings.metrics_port or probes.judged:
         probes.watch(settings.kafka, settings.elasticsearch if elasticsearch else None)
     return probes
 

@@ -114,12 +114,13 @@ class Extract:
             await self._deferred(record, work)
 
     async def _deferred(self, record: Record, work: Deferred) -> None:
-        wait_seconds = (work.not_before - now_milliseconds()) / 1000
-        if wait_seconds > 0:
-            await asyncio.sleep(min(wait_seconds, PATIENCE_SECONDS))
-        if work.not_before > now_milliseconds():
+        wait_milliseconds = _wait_milliseconds(record, work)
+        here_milliseconds = min(wait_milliseconds, int(PATIENCE_SECONDS * 1000))
+        if here_milliseconds > 0:
+            await asyncio.sleep(here_milliseconds / 1000)
+        if wait_milliseconds > here_milliseconds:
             # To the end of the queue, so that what may start now is not held up.
-            await self._defer(work, work.not_before - now_milliseconds())
+            await self._defer(work, wait_milliseconds - here_milliseconds)
             return
         await self._settle(record, work, background=True)
 
@@ -227,6 +228,13 @@ class Extract:
             self._count("ignored")
             return None
         return mailbox
+
+
+def _wait_milliseconds(record: Record, work: Deferred) -> int:
+    """How long the work must still wait: no longer than it was to wait when it was put off, though the clock
+    may have gone back since (one that was an hour ahead would hold it for an hour)."""
+    written_at = record.written_at or 0
+    return work.not_before - max(now_milliseconds(), written_at)
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:
