@@ -109,7 +109,7 @@ async def measure(url: str, documents: int) -> dict[str, float]:
                 sys.stderr.write(f"\rindexed {done} of {documents}\033[K")
         await index.refresh()
         filled = time.monotonic() - started
-        await _settled(url)
+        await settled(url)
         bare, smallest, hybrid = await _timed(index, encoder, chance)
     return {
         "documents": documents,
@@ -123,7 +123,7 @@ async def measure(url: str, documents: int) -> dict[str, float]:
     }
 
 
-async def _settled(url: str) -> None:
+async def settled(url: str) -> None:
     """Wait until the server merges no more segments: it would be measured, too."""
     async with AsyncElasticsearch(url) as client:
         deadline = time.monotonic() + SETTLE_SECONDS
