@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from connectors.kafka import MAX_REQUEST_BYTES, Producer, Send
 from schemas import topics
 from schemas.events import Deferred, now_milliseconds
+from schemas.headers import LIVE
 from schemas.identity import document_id, message_key, partition_for
 from schemas.registers import AnyRegister, AttachmentContent, ContentRegister, MessageContent
 
@@ -19,11 +20,16 @@ class Documents:
         self._producer = producer
         self._partitions = partitions
 
-    async def send(self, registers: Sequence[AnyRegister]) -> None:
-        """Write registers. Raises UnavailableError; safe to repeat."""
+    async def send(self, registers: Sequence[AnyRegister], *, live: bool = False) -> None:
+        """Write registers; ``live`` ones need not wait behind a backfill's. Raises UnavailableError; safe to
+        repeat."""
+        lane = (LIVE,) if live else ()
         await self._producer.send(
             [
-                Send.event(topics.DOCUMENTS.name, register.key, register, self._partition(register))
+                Send(
+                    *(topics.DOCUMENTS.name, register.key, register.encode(), self._partition(register)),
+                    headers=register.schema_headers() + lane,
+                )
                 for register in map(_fit, registers)
             ]
         )

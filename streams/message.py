@@ -68,7 +68,9 @@ class MessageExtractor:
         if not fetched.mailbox.in_scope(fetched.message.label_ids):
             return
         leaves = mime.attachments(fetched.message.root)
-        await self._documents.send([await self._message_register(fetched, leaves)])
+        await self._documents.send(
+            [await self._message_register(fetched, leaves)], live=not fetched.background
+        )
         inline = inline_paths(fetched.message.root)
         for leaf in leaves:
             await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
@@ -89,7 +91,9 @@ class MessageExtractor:
         leaves = mime.attachments(fetched.message.root)
         if MESSAGE_PATH in parts:
             await self._labels(fetched)
-            await self._documents.send([await self._message_register(fetched, leaves)])
+            await self._documents.send(
+                [await self._message_register(fetched, leaves)], live=not fetched.background
+            )
         inline = inline_paths(fetched.message.root)
         for leaf in leaves:
             if leaf.path in parts:
@@ -110,7 +114,8 @@ class MessageExtractor:
                     label_ids=message.label_ids,
                     source=message.source,
                 )
-            ]
+            ],
+            live=not fetched.background,
         )
 
     # --- the message's own document ------------------------------------------------------------------
@@ -123,7 +128,11 @@ class MessageExtractor:
         for leaf in mime.body_leaves(root):
             body = leaf.part.body if leaf.part.body is not None else await self._fetch(fetched, leaf)
             bodies.append((body, leaf.part.charset))
-            texts.append(await self._engine.extract_body(body, leaf.part.content_type, leaf.part.charset))
+            texts.append(
+                await self._engine.extract_body(
+                    *(body, leaf.part.content_type, leaf.part.charset), urgent=not fetched.background
+                )
+            )
         content = MessageContent(
             thread_id=message.thread_id,
             rfc_message_id=(root.header("Message-ID") or "").strip().strip("<>") or None,
@@ -174,11 +183,12 @@ class MessageExtractor:
                 declared_size_bytes=leaf.part.size_bytes,
                 inline=inline,
                 ocr=ocr,
+                urgent=not fetched.background,
             )
             registers = [
                 _register(fetched, leaf, item, 0 if item.path else standing) for item in result.walk()
             ]
-        await self._documents.send(registers)
+        await self._documents.send(registers, live=not fetched.background)
         contents = [register.attachment for register in registers if register.attachment is not None]
         if any(content.outcome is Outcome.PENDING for content in contents):
             await self._documents.defer(
