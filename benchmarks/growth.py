@@ -234,8 +234,8 @@ def _write(found: dict[str, Any], base: int, before: str) -> None:
                 for run in attachments
             ],
         ),
-        "A worker never holds an attachment beyond 10 MB whole; here the benchmark does. Text is cut where the"
-        " limit on characters is.",
+        "A worker never holds an attachment beyond 10 MB whole; here the benchmark does. Text is cut where"
+        " the limit on characters is.",
     ]
     write_page(NAME, "Growth", parts)
 

@@ -163,7 +163,8 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
             ],
         ),
         f"The quota runs last {options.seconds:g} seconds of a clock that goes {options.rate:g} times as"
-        " fast, with a kill in the middle; what the second process could not know of the first is in the figures.",
+        " fast, with a kill in the middle; what the second process could not know of the first is in the"
+        " figures.",
     ]
     write_page(NAME, "The source", parts)
 
