@@ -28,8 +28,8 @@ from schemas.mapping import VECTOR_DIMENSIONS
 from schemas.words import stemmed
 from search.access import Access
 from search.query import Query
-from search.retrieval import CANDIDATES, KNN_CANDIDATES, Retrieval
 from search.results import Mode
+from search.retrieval import CANDIDATES, KNN_CANDIDATES, Retrieval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -49,7 +49,8 @@ async def tail(
                         as_record(record)
                         for some in found.values()
                         for record in some
-                        if wanted(tuple(record.headers))
+                        # What is older has waited already, or is a copy.
+                        if record.timestamp > _since() and wanted(tuple(record.headers))
                     ]
                     if records:
                         await asyncio.sleep(GRACE_SECONDS)
@@ -71,9 +72,12 @@ async def _follow(client: AIOKafkaConsumer, partitions: set[TopicPartition]) -> 
     for partition, position in kept.items():
         client.seek(partition, position)
     if new:
-        since = int((time.time() - LOOK_BACK_SECONDS) * 1000)
-        for partition, start in (await client.offsets_for_times(dict.fromkeys(new, since))).items():
+        for partition, start in (await client.offsets_for_times(dict.fromkeys(new, _since()))).items():
             if start is not None:
                 client.seek(partition, start.offset)
             else:
                 await client.seek_to_end(partition)
+
+
+def _since() -> int:
+    return int((time.time() - LOOK_BACK_SECONDS) * 1000)

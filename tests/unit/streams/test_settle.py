@@ -8,10 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from prometheus_client import REGISTRY
 
 from connectors.kafka import Record
-from streams.settle import Ahead, BatchLimits, _Lanes, settle_batches
+from streams.settle import (
+    BUFFERED_EVENTS,
+    PREFETCHED_EVENTS,
+    Ahead,
+    BatchLimits,
+    SettlingConsumer,
+    _Lanes,
+    settle_batches,
+)
 
 LIMITS = BatchLimits(records=10, size_bytes=1_000, in_flight=3)
 
@@ -140,6 +149,21 @@ async def test_urgent_events_go_first_and_what_is_read_ahead_is_acked_in_its_tur
     assert handled.count(("k198", 99)) == 2  # once more in its turn, which is when it is acked
     assert len(handled) == 201
     assert [offset for partition, offset in stream.acked if partition == 0] == list(range(100))
+
+
+def test_a_full_buffer_of_one_topic_stops_its_partitions_and_no_other_topic() -> None:
+    backfill, changes = [TP("backfill", 0), TP("backfill", 1)], [TP("changes", 0)]
+    consumer = object.__new__(SettlingConsumer)
+    consumer.app = SimpleNamespace(in_recovery=False)  # type: ignore[assignment]
+    consumer._active_partitions = {*backfill, *changes}
+    consumer._buffered_partitions = set()
+    consumer.assignment = lambda: {*backfill, *changes}  # type: ignore[method-assign]
+    consumer.on_buffer_full(backfill[0])
+    assert consumer._active_partitions == set(changes)
+    consumer.on_buffer_drop(backfill[0])
+    assert consumer._active_partitions == {*backfill, *changes}
+    # What a single poll brings after that finds room.
+    assert BUFFERED_EVENTS - int(BUFFERED_EVENTS / 1.25) >= PREFETCHED_EVENTS
 
 
 async def test_the_oldest_open_event_and_the_seconds_of_each_are_measured() -> None:

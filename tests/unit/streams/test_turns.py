@@ -1,7 +1,14 @@
 """Turns: few at once, urgent ones first and with places of their own."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.mapping import VECTOR_DIMENSIONS
+from streams.index import EMBEDDED_AT_ONCE, Indexer
 from streams.turns import Turns
 
 
@@ -40,3 +47,30 @@ async def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
     assert order[-1] == "last"
     async with asyncio.timeout(5), turns.take(urgent=False):
         pass
+
+
+async def test_the_model_takes_an_urgent_text_between_two_slices_of_others() -> None:
+    loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    encoded: list[str] = []
+
+    class Slow:
+        name = "slow"
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            encoded.append(texts[0])
+            loop.call_soon_threadsafe(begun.set)
+            assert go_on.wait(20)
+            return np.zeros((len(texts), VECTOR_DIMENSIONS), np.float32)
+
+    indexer = Indexer(None, Slow(), None, 10)  # type: ignore[arg-type]
+    many = {("backfill", f"{number}"): f"{number:05d}" for number in range(3 * EMBEDDED_AT_ONCE)}
+    backfill = asyncio.create_task(indexer._vectors(many, urgent=False))
+    await begun.wait()
+    urgent = asyncio.create_task(indexer._vectors({("new", "mail"): "new mail"}, urgent=True))
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(20):
+        assert len(await urgent) == 1
+        assert (await backfill).keys() == many.keys()
+    assert encoded[1] == "new mail"
+    assert len(encoded) == 4
