@@ -241,7 +241,7 @@ def _write(found: dict[str, Any], base: int, before: str) -> None:
 
 
 def main() -> None:
-    """Measure, print, write the page; fails where a figure is not good."""
+    """Measure and print; fails where a figure is not good."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -249,6 +249,7 @@ def main() -> None:
     parser.add_argument(
         "--texts", type=Path, default=CORPORA / "mail" / "plain.mbox", help="whose mail is used"
     )
+    parser.add_argument("--write", action="store_true", help="write docs/performance/growth.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--attachment", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
@@ -260,7 +261,8 @@ def main() -> None:
     mails = [mail.read() for mail in read_mail(options.texts)]
     found = measure(options.base, [mail for mail in mails if len(mail) < 20_000])
     found["good"] = is_good(found)
-    _write(found, options.base, before)
+    if options.write:
+        _write(found, options.base, before)
     print(found["exponents"], found["memory"])
     if options.json:
         print_json(found)

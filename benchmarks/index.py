@@ -234,7 +234,7 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
 
 
 def main() -> None:
-    """Measure, print, write the page; fails where a figure is not good."""
+    """Measure and print; fails where a figure is not good."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--mbox", type=Path, default=CORPORA / "mail" / "office.mbox", help="is replayed")
     parser.add_argument("--first", type=int, help="only so many mails of it; 0: no replay")
     parser.add_argument("--encoder", default="minilm")
+    parser.add_argument("--write", action="store_true", help="write docs/performance/index.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before = machine()
@@ -262,7 +263,8 @@ def main() -> None:
         print(found["replay"], flush=True)
     if len(found) == 2:
         good = good and max(run["faster"] for run in found["bulks"]) >= LEAST_FASTER
-        _write(found, options, before)
+        if options.write:
+            _write(found, options, before)
     if options.json:
         print_json({**found, "good": good})
     sys.exit(not good)

@@ -195,6 +195,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--documents", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--write", action="store_true", help="write docs/performance/search_latency.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before, found = machine(), []
@@ -203,7 +204,7 @@ def main() -> None:
             found.append(asyncio.run(measure(stack.elasticsearch_url, documents)))
         for name, value in found[-1].items():
             print(f"{name:20}{value:>12,}", flush=True)
-    if len(found) > 1:
+    if options.write:
         _write(found, before)
     if options.json:
         print(json.dumps(found[-1]))
