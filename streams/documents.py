@@ -27,10 +27,10 @@ class Documents:
         await self._producer.send(
             [
                 Send(
-                    *(topics.DOCUMENTS.name, register.key, register.encode(), self._partition(register)),
+                    *(topics.DOCUMENTS.name, register.key, _fitting(register), self._partition(register)),
                     headers=register.schema_headers() + lane,
                 )
-                for register in map(_fit, registers)
+                for register in registers
             ]
         )
 
@@ -44,14 +44,14 @@ class Documents:
         await self._producer.send([Send.event(topics.DEFERRED.name, key, later)])
 
 
-def _fit(register: AnyRegister) -> AnyRegister:
-    """The register itself, or, where it is larger than a record may be, with less text and ``truncated``."""
-    while isinstance(register, ContentRegister) and len(register.encode()) > MAX_VALUE_BYTES:
+def _fitting(register: AnyRegister) -> bytes:
+    """The register encoded; where it is larger than a record may be, with less text and ``truncated``."""
+    while len(value := register.encode()) > MAX_VALUE_BYTES and isinstance(register, ContentRegister):
         if register.message is not None:
             register = register.model_copy(update={"message": _shorter_message(register.message)})
         elif register.attachment is not None:
             register = register.model_copy(update={"attachment": _shorter_attachment(register.attachment)})
-    return register
+    return value
 
 
 def _shorter_message(content: MessageContent) -> MessageContent:
