@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,8 +150,12 @@ class Pipeline:
 
     async def _prepare(self) -> None:
         await apply_topics(self.settings.kafka, with_partitions(self.settings.topic_partitions))
+        await self.add(self.gmail["mailboxes"])
+
+    async def add(self, described: Iterable[dict[str, Any]]) -> None:
+        """Register mailboxes, as the emulator describes them: the source begins with them within a second."""
         mailboxes = []
-        for mailbox in self.gmail["mailboxes"]:
+        for mailbox in described:
             credentials = {name: mailbox[name] for name in ("client_id", "client_secret", "refresh_token")}
             record = MailboxRecord(
                 mailbox_id=mailbox_id_of(mailbox["address"]),

@@ -97,7 +97,7 @@ class Extract:
             await self._settle(record, work, background=change.origin != "history")
         elif await self._wanted(change) is not None:
             # Labels and deletions never wait for the fetches of others.
-            await self._documents.send(_registers_of(change))
+            await self._documents.send(_registers_of(change), live=change.origin == "history")
             self._done()
 
     async def handle_deferred(self, record: Record) -> None:

@@ -131,7 +131,7 @@ class Engine:
         if self.scanner_away:
             raise ScannerUnavailableError("clamd does not answer")
 
-    async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
+    async def extract_body(self, body: bytes, content_type: str, charset: str | None, *, urgent: bool) -> str:
         return body.decode()
 
     async def process_attachment(
