@@ -25,8 +25,9 @@ def run(
 ) -> None:
     """What a fork does: the command, with the defects in it."""
     from streams import index, message
+    from streams.fields import segments_of
 
-    segments_of, text_of = index.segments_of, message.MessageExtractor.upsert
+    text_of = message.MessageExtractor.upsert
 
     def kills(content: Any) -> Any:
         segments = tuple(segments_of(content))
@@ -40,6 +41,6 @@ def run(
             ctypes.string_at(0)
         await text_of(self, fetched)
 
-    index.segments_of = kills
+    index.segments_of = kills  # type: ignore[attr-defined]
     message.MessageExtractor.upsert = crashes  # type: ignore[method-assign]
     _run(arguments, environment, log, output)
