@@ -118,6 +118,7 @@ class SourceConnector:
         self._partitions = 1
         self._cursor_partitions = 1
         self._ownership = _Ownership(self._stop_all, self._gained)
+        self._wanted: dict[str, MailboxRecord] = {}  # as of the last look at the registry
         self._running: dict[str, _Running] = {}
         for usual in (AuthorizationError, ConfigurationError):
             source_parked_counter.labels(reason=usual.__name__)  # there as 0: the first one is an increase
@@ -144,10 +145,14 @@ class SourceConnector:
             self._cursor_partitions = await producer.partitions(topics.CURSORS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
             measuring = asyncio.create_task(measure_lag(kafka))
+            looked_at: frozenset[int] | None = None
             try:
                 while True:
                     await self._take_requests(requests, registry)
-                    await registry.catch_up()
+                    changed = await registry.catch_up()
+                    partitions = self._ownership.partitions
+                    if changed or partitions != looked_at:  # thousands of records: not at each push
+                        looked_at, self._wanted = partitions, self._chosen(registry, partitions)
                     await self._balance(registry, cursors, producer, downstream)
                     self._on_round()
             finally:
@@ -206,7 +211,7 @@ class SourceConnector:
         self, registry: Table, cursors: Table, producer: Producer, downstream: Downstream
     ) -> None:
         """Start what is ours and not running, stop what is not ours any more or has changed."""
-        wanted = self._wanted(registry)
+        wanted = self._wanted
         await self._stop(
             [
                 mailbox_id
@@ -257,12 +262,12 @@ class SourceConnector:
             chores.append(Watch(source, record, self._config.watch_topic))
         return chores
 
-    def _wanted(self, registry: Table) -> dict[str, MailboxRecord]:
+    def _chosen(self, registry: Table, partitions: frozenset[int]) -> dict[str, MailboxRecord]:
         return {
             mailbox_id: MailboxRecord.decode(value)
             for mailbox_id, value in registry.values.items()
             if "/" not in mailbox_id
-            and partition_for(mailbox_id, self._partitions) in self._ownership.partitions
+            and partition_for(mailbox_id, self._partitions) in partitions
             and self._is_followed(value)
         }
 
