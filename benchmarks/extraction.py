@@ -1,208 +1,202 @@
-"""Recall of the attachment engine against Tika's text, file by file.
+"""The attachment engine against Tika's server, unstructured, kreuzberg and markitdown, on the same files.
 
-    python -m benchmarks.extraction --corpus DIR [--json]
+    python -m benchmarks extraction --corpus DIR [--ocr on|off|both] [--sample N] [--write]
 
-Tika (with OCR) and kreuzberg, as a second opinion, read every file once; their texts are kept in the user's
-cache by the file's hash. Then the engine reads the corpus as the workers do, and all documents of one file
-count for it, the names of embedded ones included, as Tika writes them into its text. Tokens are lower-cased
-runs of word characters. ``recall`` is over the *set* of a file's tokens, ``multiset`` counts each as often as
-it stands there, ``agreed`` is over the set that Tika and kreuzberg both found. Averages are over the files in
-which Tika found text.
+All run beside each other, and two files at a time each. The files are shuffled and dealt into rounds; in each
+round every reader reads the same files, one reader after the other, so that whatever else this machine does
+meanwhile slows all of them alike. Nothing is read twice, no cache is on, and what starting takes (importing,
+a JVM) is not counted. Recall is over the set of a file's words, lower case, averaged over the files in which
+the other has any: against Tika's text of the same run, and, with ``--truth``, against DIR/NAME.txt.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
+import argparse
+import contextlib
 import json
-import mimetypes
-import re
+import os
+import random
+import sys
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import click
+from benchmarks import pages
+from benchmarks.footprint import Footprint
+from benchmarks.readers import LIBRARIES, Engine, Library, Reader, Reading, TikaServer, summed
+from benchmarks.recall import once, recall, tokens
 
-from benchmarks import tika
-from cli.processes import engine
-from cli.settings import settings
-from devstack.maven import cache_directory
-from streams.ephemeral import EphemeralAttachmentHandler
-
-_TOKEN = re.compile(r"\w+")
-_SHOWN = 8
+ROUNDS = 5
+SEED = 12
+CORES = 2
+OURS, THEIRS = Engine.name, TikaServer.name
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One file: recalls are None where there is nothing to recall."""
+@dataclass
+class Result:
+    """What one reader made of the files."""
 
-    file: str
-    tokens: int
-    recall: float | None
-    multiset: float | None
-    agreed: float | None
-    seconds: float
-    outcomes: str
-    missing: tuple[str, ...]
+    readings: dict[Path, Reading] = field(default_factory=dict)
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    memory_mib: float = 0.0
+    start_seconds: float = 0.0
 
-
-class Recorded:
-    """Texts that an engine found, by the sha256 of the file; kept as JSON lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.texts: dict[str, str] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                entry = json.loads(line)
-                self.texts[entry["sha256"]] = entry["text"]
-
-    def record(self, files: dict[Path, str], read: Callable[[Path], str]) -> None:
-        """Read the files whose text is not there."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as output:
-            for file, digest in files.items():
-                if digest not in self.texts:
-                    self.texts[digest] = text = read(file)
-                    output.write(json.dumps({"sha256": digest, "file": file.name, "text": text}) + "\n")
-                    output.flush()
+    def files_per_second(self) -> float:
+        return len(self.readings) / self.seconds
 
 
-def tokens(text: str) -> Counter[str]:
-    """Lower-cased runs of word characters, counted."""
-    return Counter(_TOKEN.findall(text.lower()))
-
-
-def recall(wanted: Counter[str], found: Counter[str]) -> float | None:
-    """The part of the wanted that was found, each as often as it stands in the counters."""
-    return (wanted & found).total() / wanted.total() if wanted else None
-
-
-def once(counted: Counter[str]) -> Counter[str]:
-    """The set, as a counter."""
-    return Counter(counted.keys())
-
-
-def read_with_kreuzberg(file: Path) -> str:
-    """What kreuzberg reads without OCR; empty where it reads nothing."""
-    from kreuzberg import ExtractionConfig, extract_bytes_sync
-
-    content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    try:
-        config = ExtractionConfig(use_cache=False)
-        return str(extract_bytes_sync(file.read_bytes(), content_type, config=config).content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: BLE001 - its panics are no Exception
-        return ""
-
-
-def record(files: dict[Path, str], tika_text: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Tika's and kreuzberg's texts by sha256, read where they are not recorded."""
-    reference = Recorded(tika_text)
-    if any(digest not in reference.texts for digest in files.values()):
-        with tika.server() as address:
-            reference.record(files, lambda file: tika.read_text(address, file.read_bytes(), file.name))
-    second = Recorded(tika_text.with_name(f"kreuzberg-for-{tika_text.name}"))
-    second.record(files, read_with_kreuzberg)
-    return reference.texts, second.texts
-
-
-async def run_engine(files: list[Path], ocr: bool) -> tuple[dict[Path, Any], dict[Path, float], float]:
-    """Results and seconds by file, and the seconds of all together."""
-    config = settings()
-    results: dict[Path, Any] = {}
-    seconds: dict[Path, float] = {}
-    waiting = iter(files)
-
-    async def work(handler: EphemeralAttachmentHandler) -> None:
-        for file in waiting:
+def measure(files: Sequence[Path], *, ocr: bool, names: Sequence[str]) -> dict[str, Result]:
+    """Results by reader's name."""
+    readers: list[Reader] = [Engine(ocr), TikaServer(ocr), *(Library(name, ocr) for name in names)]
+    results = {reader.name: Result() for reader in readers}
+    dealt = list(files)
+    random.Random(SEED).shuffle(dealt)
+    with contextlib.ExitStack() as stack:
+        footprints = {}
+        for reader in readers:
             started = time.monotonic()
-            results[file] = await handler.process_attachment(
-                file.read_bytes(), None, filename=file.name, ocr=ocr
+            stack.enter_context(reader)
+            results[reader.name].start_seconds = time.monotonic() - started
+            footprints[reader.name] = Footprint(reader.processes)
+        for number in range(ROUNDS):
+            for reader in readers[number % len(readers) :] + readers[: number % len(readers)]:
+                _progress(f"OCR {'on' if ocr else 'off'}, round {number + 1} of {ROUNDS}: {reader.name}")
+                result, footprint = results[reader.name], footprints[reader.name]
+                with footprint:
+                    started = time.monotonic()
+                    result.readings |= reader.read(dealt[number::ROUNDS])
+                    result.seconds += time.monotonic() - started
+        for name, footprint in footprints.items():
+            results[name].memory_mib = footprint.memory_mib
+            results[name].processor_seconds = footprint.processor_seconds
+    return results
+
+
+def mean_recall(readings: Mapping[Path, Reading], wanted: Mapping[Path, str]) -> float:
+    """Over the files in which something is wanted."""
+    found = [
+        recall(once(tokens(text)), once(tokens(readings[file].text)))
+        for file, text in wanted.items()
+        if tokens(text)
+    ]
+    return fmean(part for part in found if part is not None) if found else float("nan")
+
+
+def rows(results: Mapping[str, Result], truth: Mapping[Path, str]) -> list[dict[str, object]]:
+    """One line a reader, the fastest of the competitors last."""
+    theirs = results[THEIRS]
+    reference = {file: reading.text for file, reading in theirs.readings.items()}
+    total_bytes = sum(file.stat().st_size for file in reference)
+    lines = []
+    for name, result in results.items():
+        line: dict[str, object] = {
+            "reader": name,
+            "files/s": round(result.files_per_second(), 2),
+            "× Tika": round(result.files_per_second() / theirs.files_per_second(), 2),
+            "MB/s": round(total_bytes / 1e6 / result.seconds, 2),
+            "processor s": round(result.processor_seconds, 1),
+            "recall of Tika's words": round(mean_recall(result.readings, reference), 3),
+        }
+        if truth:
+            line["recall of the truth"] = round(mean_recall(result.readings, truth), 3)
+        line |= {
+            "most memory, MiB": round(result.memory_mib),
+            "start, s": round(result.start_seconds, 1),
+            "outcomes": summed(list(result.readings.values())),
+        }
+        lines.append(line)
+    return lines
+
+
+def slowest(results: Mapping[str, Result], count: int) -> str:
+    """The files that took the engine longest, beside what they took Tika."""
+    ours, theirs = results[OURS].readings, results[THEIRS].readings
+    files = sorted(ours, key=lambda file: -ours[file].seconds)[:count]
+    head = ("file", "mailstream, s", "Tika, s", "recall")
+    return pages.table(
+        head,
+        [
+            (
+                file.name,
+                f"{ours[file].seconds:.2f}",
+                f"{theirs[file].seconds:.2f}",
+                f"{mean_recall(ours, {file: theirs[file].text}):.3f}",
             )
-            seconds[file] = time.monotonic() - started
-
-    async with engine(config) as handler:
-        started = time.monotonic()
-        await asyncio.gather(*(work(handler) for _ in range(config.parser_processes)))
-        return results, seconds, time.monotonic() - started
-
-
-def compare(name: str, result: Any, seconds: float, reference: str, second: str) -> Row:
-    """One file's row."""
-    documents = list(result.walk())
-    # Tika writes the names of embedded files into its text.
-    names = [document.metadata.filename or "" for document in documents[1:]]
-    found = tokens("\n".join([*names, *(document.text for document in documents)]))
-    wanted, other = tokens(reference), tokens(second)
-    missing = sorted(wanted.keys() - found.keys(), key=lambda token: -wanted[token])
-    outcomes = Counter(document.outcome.value for document in documents)
-    return Row(
-        file=name,
-        tokens=len(wanted),
-        recall=recall(once(wanted), once(found)),
-        multiset=recall(wanted, found),
-        agreed=recall(once(wanted) & once(other), once(found)),
-        seconds=round(seconds, 3),
-        outcomes=", ".join(f"{outcome} {count}" for outcome, count in outcomes.items()),
-        missing=tuple(missing[:_SHOWN]),
+            for file in files
+        ],
     )
 
 
-def average(values: list[float | None]) -> float | None:
-    """Over those that are there."""
-    there = [value for value in values if value is not None]
-    return round(fmean(there), 4) if there else None
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{line}\033[K")
 
 
-@click.command()
-@click.option("--corpus", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--tika-text", type=click.Path(path_type=Path), help="Where Tika's texts are kept.")
-@click.option("--match", default="*", show_default=True, help="Only files with such names (a glob).")
-@click.option("--ocr/--no-ocr", default=True, show_default=True, help="Whether the engine may read scans.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(corpus: Path, tika_text: Path | None, match: str, ocr: bool, as_json: bool) -> None:
-    """Recall of Tika's tokens, per file and averaged.
-
-    Example: python -m benchmarks.extraction --corpus documents/
-    """
-    hashes = {
-        file: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(corpus.rglob(match))
-        if file.is_file()
-    }
-    texts, second = record(hashes, tika_text or cache_directory() / f"tika-{tika.VERSION}-text.jsonl")
-    results, seconds, elapsed = asyncio.run(run_engine(list(hashes), ocr))
-    rows = [
-        compare(str(file.relative_to(corpus)), results[file], seconds[file], texts[digest], second[digest])
-        for file, digest in hashes.items()
+def write(measured: Mapping[bool, Sequence[Mapping[str, object]]], about: str) -> None:
+    """docs/performance/extraction.md and its picture."""
+    picture = pages.Picture(len(measured))
+    parts = [
+        f"`python -m benchmarks extraction --corpus DIR --write`: {about}",
+        "All readers run beside each other and read two files at a time, each file once, in rounds: what else"
+        " the machine does slows all of them alike. Starting is not counted, caches are off. Recall: of the"
+        " set of a file's words, lower case, averaged over the files in which Tika found any in that run.",
     ]
-    summary = {
-        "files": len(rows),
-        "files_with_text": sum(row.tokens > 0 for row in rows),
-        **{name: average([getattr(row, name) for row in rows]) for name in ("recall", "multiset", "agreed")},
-        "seconds": round(elapsed, 1),
-        "files_per_second": round(len(rows) / elapsed, 2),
-        "ocr": ocr,
-    }
-    if as_json:
-        print(json.dumps({**summary, "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
-        return
-    print(f"{'recall':>6} {'multi':>6} {'agreed':>6} {'tokens':>7} {'s':>7}  file: outcomes; missing")
-    for row in sorted(rows, key=lambda row: (row.recall is None, row.recall)):
-        numbers = (
-            f"{value:6.3f}" if value is not None else "     -"
-            for value in (row.recall, row.multiset, row.agreed)
-        )
-        lost = f"; missing {' '.join(row.missing)}" if row.missing else ""
-        print(*numbers, f"{row.tokens:7} {row.seconds:7.2f}  {row.file}: {row.outcomes}{lost}")
-    print(json.dumps(summary))
+    for place, (ocr, lines) in enumerate(measured.items()):
+        title = f"OCR {'on' if ocr else 'off'}"
+        parts += [f"## {title}", pages.table(list(lines[0]), [list(line.values()) for line in lines])]
+        speeds = {str(line["reader"]): float(str(line["files/s"])) for line in lines}
+        picture.bars(place, title, speeds, "files/s")
+    picture.save("extraction")
+    pages.write_page("extraction", "Extraction", parts)
+
+
+def main() -> None:
+    """Measure, print, and write where that is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True, help="a folder of files")
+    parser.add_argument("--truth", type=Path, help="a folder with NAME.txt for files whose words are known")
+    parser.add_argument("--ocr", choices=("on", "off", "both"), default="both")
+    parser.add_argument("--sample", type=int, help="so many files of the corpus, picked by chance")
+    parser.add_argument("--only", nargs="*", choices=LIBRARIES, default=LIBRARIES, help="beside Tika")
+    parser.add_argument("--slowest", type=int, default=0, help="also list the files that took us longest")
+    parser.add_argument("--write", action="store_true", help="write docs/performance/extraction.md")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    options = parser.parse_args()
+    files = sorted(path for path in options.corpus.rglob("*") if path.is_file())
+    if not files:
+        parser.error(f"{options.corpus} holds no files")
+    if options.sample is not None:
+        files = sorted(random.Random(SEED).sample(files, min(options.sample, len(files))))
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # what is started inherits it
+    about = (
+        f"{len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB, {pages.machine()}."
+    )
+    print(about)
+    truth = _truth(files, options.truth)
+    measured = {}
+    for ocr in {"on": [True], "off": [False], "both": [False, True]}[options.ocr]:
+        results = measure(files, ocr=ocr, names=options.only)
+        lines = measured[ocr] = rows(results, truth)
+        print(f"\nOCR {'on' if ocr else 'off'}\n")
+        print(pages.table(list(lines[0]), [list(line.values()) for line in lines]), flush=True)
+        if options.slowest:
+            print(slowest(results, options.slowest), flush=True)
+    if options.write:
+        write(measured, about)
+    if options.json:
+        print(json.dumps({"ocr" if ocr else "no_ocr": lines for ocr, lines in measured.items()}))
+
+
+def _truth(files: Sequence[Path], directory: Path | None) -> dict[Path, str]:
+    if directory is None:
+        return {}
+    texts = {file: directory / f"{file.name}.txt" for file in files}
+    return {file: text.read_text() for file, text in texts.items() if text.exists()}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.maven import cache_directory, locked
@@ -53,9 +54,17 @@ def _download(jar: Path) -> None:
         shutil.move(found, jar)
 
 
+@dataclass(frozen=True, slots=True)
+class TikaProcess:
+    """A running server."""
+
+    address: str
+    pid: int
+
+
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """A running server's address. It uses tesseract where that is on the PATH."""
+def server(*, ocr: bool = True) -> Iterator[TikaProcess]:
+    """A running server. It uses tesseract where that is on the PATH, and without ``ocr`` finds none."""
     java, jar = find_java_home() / "bin" / "java", install()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -67,11 +76,12 @@ def server() -> Iterator[str]:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # it forks the process that parses
+                env=os.environ if ocr else {**os.environ, "PATH": str(java.parent)},
             )
         try:
             address = f"http://127.0.0.1:{port}"
             _wait(process, address)
-            yield address
+            yield TikaProcess(address, process.pid)
         finally:
             os.killpg(process.pid, 15)
             process.wait()
@@ -87,8 +97,13 @@ def _wait(process: subprocess.Popen[bytes], address: str) -> None:
 
 
 def read_text(address: str, payload: bytes, filename: str) -> str:
-    """What Tika reads, embedded documents included; empty where it reads nothing. It is told the name, as
-    it would be of a file. A server that restarts itself after a bad file is waited for."""
+    """What Tika reads, embedded documents included; empty where it reads nothing."""
+    return ask(address, payload, filename)[0]
+
+
+def ask(address: str, payload: bytes, filename: str) -> tuple[str, str]:
+    """What Tika reads, embedded documents included, and why it did not (empty where it did). It is told the
+    name, as it would be of a file. A server that restarts itself after a bad file is waited for."""
     name = urllib.request.quote(filename)  # type: ignore[attr-defined]
     headers = {
         "Accept": "text/plain",
@@ -99,13 +114,13 @@ def read_text(address: str, payload: bytes, filename: str) -> str:
     for attempt in range(3):
         try:
             with urllib.request.urlopen(request, timeout=_FILE_SECONDS) as answer:
-                return str(answer.read().decode("utf-8", "replace"))
+                return str(answer.read().decode("utf-8", "replace")), ""
         except urllib.error.HTTPError as error:
             if error.code in (422, 500):  # it cannot read this
-                return ""
+                return "", f"HTTP {error.code}"
             if error.code != 503:
                 raise
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(10 * (attempt + 1))
-    return ""
+    return "", "no answer"

@@ -44,7 +44,7 @@ def source() -> None:
     from connectors.source import SourceConfig, SourceConnector
 
     config = settings()
-    probes = Probes(judged=True)
+    probes = Probes(judged=True, stalled_seconds=config.stalled_seconds)
     start_observing(config, watched(config, probes))
     mailboxes = OpenMailboxes(config, config.gmail_source_share, listens=True)
     sync = SyncConfig(
@@ -156,7 +156,7 @@ def _run_faust(name: str) -> None:
 
     config = settings()
     group, _ = STAGES[name]
-    probes = Probes(group)
+    probes = Probes(group, stalled_seconds=config.stalled_seconds)
     start_observing(config, watched(config, probes))
     with asyncio.Runner(
         loop_factory=asyncio.new_event_loop

@@ -365,7 +365,8 @@ class LagMeter:
         waiting = 0
         for tp, end in ends.items():
             known = committed.get(tp)
-            start = known.offset if known is not None and known.offset >= 0 else starts[tp]
+            # What retention has removed waits for nobody.
+            start = max(known.offset if known is not None else 0, starts[tp])
             waiting += max(0, end - start)
         return waiting
 

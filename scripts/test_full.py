@@ -106,6 +106,18 @@ def flat_memory() -> None:
     _pytest("tests/kill/test_memory.py")
 
 
+def chaos() -> None:
+    """20 seeds of 30 faults and 300 messages; 100 faults and 5,000 messages with the real model."""
+    _run(sys.executable, "-m", "benchmarks.chaos", "--seeds", "1-20")
+    large = ("--seed", "100", "--faults", "100", "--messages", "5000", "--encoder", "minilm")
+    _run(sys.executable, "-m", "benchmarks.chaos", *large)
+
+
+def soak() -> None:
+    """An hour of steady load: nothing grows."""
+    _run(sys.executable, "-m", "benchmarks.soak", "--minutes", "60")
+
+
 def convergence() -> None:
     """300 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
     os.environ["CONVERGENCE_EXAMPLES"] = "300"
@@ -190,6 +202,8 @@ PARTS: dict[str, Callable[[], object]] = {
     "a storm over three mailboxes": storm,
     "200 kills with attachments in flight": ephemeral_kills,
     "memory over 1,000 attachments": flat_memory,
+    "chaos": chaos,
+    "an hour of steady load": soak,
     "quota of both eras": quota,
     "10,000 duplicate pushes and label changes": pushes_and_labels,
     "a reindex of 10,000 documents": reindex,

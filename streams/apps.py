@@ -15,6 +15,7 @@ from connectors.broker import Broker
 from connectors.elasticsearch import Index, Server
 from connectors.encoder import open_encoder
 from connectors.kafka import Producer, Record, Table
+from connectors.spending import Spending
 from connectors.tail import tail
 from schemas import topics
 from schemas.events import MailboxRecord
@@ -44,6 +45,7 @@ from streams.settle import (
     settle_batches,
     settle_each,
 )
+from streams.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,10 @@ class WorkerConfig:
 
         app.on_partitions_assigned.connect(assigned)
         return app
+
+    def attempts(self, group: str) -> Attempts:
+        """Where that group's workers here count the events that they did not survive."""
+        return Attempts(self.state_directory / f"{group}.attempts.json")
 
 
 def extract_app(config: WorkerConfig) -> faust.App:
@@ -130,10 +136,13 @@ def index_app(config: WorkerConfig) -> faust.App:
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka, "index")
             documents, gone = DocumentsLog(config.kafka, producer), Gone(registry, producer)
+            attempts = config.attempts(topics.INDEX_GROUP)
             indexer = Indexer(
                 *(client, encoder, letters, config.max_chunks, documents, gone),
                 forget_milliseconds=config.forget_milliseconds,
+                attempts=attempts,
             )
+            suspects = Suspects(attempts, letters, indexer.handle)
 
             def owned() -> set[int]:
                 assigned = app.consumer.assignment()
@@ -148,7 +157,7 @@ def index_app(config: WorkerConfig) -> faust.App:
                     lambda record: is_live(record.headers),
                     lambda: tail(config.kafka, topics.DOCUMENTS.name, owned, is_live),
                 )
-                await settle_batches(stream, indexer.handle, BATCHES, message_of, "index", ahead)
+                await settle_batches(stream, suspects.handle, BATCHES, message_of, "index", ahead)
                 forgetting.cancel()
 
             await in_group(work)
@@ -208,12 +217,14 @@ class _Pipeline:
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
         self._all = await producer.partitions(self._topic)
         self._tell()
+        spending = asyncio.create_task(Spending(producer, mailboxes.opened).run())
+        stack.callback(spending.cancel)
         return Extract(
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
             await DeadLetters.go_on(producer, config.kafka, self._lane),
-            Attempts(config.state_directory / f"{self._group}.attempts.json"),
+            config.attempts(self._group),
             self._lane,
         )
 

@@ -1,6 +1,7 @@
 """What extract writes: registers to ``mail.documents``, work that must wait to ``mail.deferred``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from connectors.kafka import MAX_REQUEST_BYTES, Producer, Send
 from schemas import topics
@@ -39,9 +40,11 @@ class Documents:
 
     async def defer(self, work: Deferred, wait_milliseconds: int = 0) -> None:
         """Put work off for at least that long. Raises UnavailableError; safe to repeat."""
-        later = work.model_copy(update={"not_before": now_milliseconds() + wait_milliseconds})
+        now = now_milliseconds()
+        later = work.model_copy(update={"not_before": now + wait_milliseconds})
         key = document_id(work.mailbox_id, work.message_id, work.part_path)
-        await self._producer.send([Send.event(topics.DEFERRED.name, key, later)])
+        # By the same clock: the difference is how long it shall wait, whatever that clock says.
+        await self._producer.send([replace(Send.event(topics.DEFERRED.name, key, later), written_at=now)])
 
 
 def _fitting(register: AnyRegister) -> bytes:

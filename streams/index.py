@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from schemas.headers import Headers, is_live
 from schemas.identity import MESSAGE_PATH, document_id, message_key
 from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
+from streams.attempts import Attempts, event_of
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters, undecodable
 from streams.fields import (
@@ -145,6 +147,7 @@ class Indexer:
         gone: Gone | None = None,
         known: Vectors | None = None,
         forget_milliseconds: int = FORGET_MILLISECONDS,
+        attempts: Attempts | None = None,
     ) -> None:
         self._index = index
         self._forget_milliseconds = forget_milliseconds  # how long a deleted message is remembered
@@ -154,6 +157,7 @@ class Indexer:
         self._dead_letters = dead_letters
         self._max_chunks = min(max_chunks, MAX_CHUNKS)
         self._documents = documents
+        self._attempts = attempts  # what processes died on, where somebody counts
         # Batches are written side by side; the model takes one slice at a time, with all cores.
         self._encoding = Turns(1)
 
@@ -226,15 +230,18 @@ class Indexer:
             view.pass_over(_part_views(group, view, parts).values())
 
         again: dict[str, _Group] = {}
-        planned = [
-            plan
-            for group in groups
-            if (plan := self._plan_message(group, views[group.message_document])) is not None
-        ]
-        part_plans = [
-            plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
-        ]
-        await self._embed([*planned, *part_plans], urgent=urgent)
+        # What may take the process with it. Waiting for servers is not part of it: who is killed meanwhile is
+        # not killed by an event.
+        async with self._tracked(groups):
+            planned = [
+                plan
+                for group in groups
+                if (plan := self._plan_message(group, views[group.message_document])) is not None
+            ]
+            part_plans = [
+                plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
+            ]
+            await self._embed([*planned, *part_plans], urgent=urgent)
         await self._write(index, planned, again)
         await self._write(index, [p for p in part_plans if p.group.message_document not in again], again)
         await self._recheck(index, part_plans, views, again)
@@ -244,6 +251,13 @@ class Indexer:
                 if not group.refused:
                     self._dead_letters.succeeded()
         return list(again.values())
+
+    def _tracked(self, groups: Iterable[_Group]) -> AbstractAsyncContextManager[None]:
+        if self._attempts is None:
+            return nullcontext()
+        return self._attempts.track_together(
+            {event_of(record) for group in groups for _, record in group.registers}
+        )
 
     async def _recall(self, groups: Sequence[_Group], stored: Mapping[str, MessageView]) -> None:
         """Messages that turn out to be seen after their deletion get the contents from before it back."""

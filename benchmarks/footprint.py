@@ -1,0 +1,110 @@
+"""The memory and processor time of processes and all that descends from them, out of ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+SAMPLE_SECONDS = 0.2
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """``seconds`` of the processor: its own, and those of children it has waited for."""
+
+    pid: int
+    parent: int
+    seconds: float
+
+
+class Footprint:
+    """While its context is open: the most memory (MiB; what processes share counts once), and the processor
+    seconds that were spent. May be entered again, and goes on counting."""
+
+    def __init__(self, roots: Callable[[], Sequence[int]]) -> None:
+        self._roots = roots
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._before: dict[int, float] = {}
+        self._seen: dict[int, _Process] = {}
+        self.memory_mib = 0.0
+        self.processor_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._before = {process.pid: process.seconds for process in _family(self._roots())}
+        self._seen = {}
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        assert self._thread is not None, "it was entered"
+        self._thread.join()
+        alive = self._look()
+        self.processor_seconds += sum(
+            process.seconds - self._before.get(process.pid, 0.0)
+            for process in self._seen.values()
+            # Who waited for a child has the child's seconds among its own.
+            if process.pid in alive or process.parent not in alive or _forgets_children(process.parent)
+        )
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self._look()
+
+    def _look(self) -> set[int]:
+        there = {process.pid: process for process in _family(self._roots())}
+        self._seen |= there
+        self.memory_mib = max(self.memory_mib, sum(map(_memory_mib, there)))
+        return set(there)
+
+
+def _family(roots: Sequence[int]) -> list[_Process]:
+    """The processes that are there now: the roots and their descendants."""
+    processes = {process.pid: process for process in _processes()}
+    children: dict[int, list[int]] = {}
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found, waiting = [], [pid for pid in roots if pid in processes]
+    while waiting:
+        pid = waiting.pop()
+        found.append(processes[pid])
+        waiting += children.get(pid, [])
+    return found
+
+
+def _processes() -> Iterator[_Process]:
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            try:
+                stat = (path / "stat").read_text()
+            except OSError:  # ended meanwhile
+                continue
+            fields = stat.rpartition(")")[2].split()
+            yield _Process(int(path.name), int(fields[1]), sum(map(int, fields[11:15])) / _TICKS)
+
+
+def _forgets_children(pid: int) -> bool:
+    """Whether the kernel buries its children, and counts their seconds nowhere."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    [ignored] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
+
+
+def _memory_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # ended meanwhile
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
