@@ -65,6 +65,7 @@ class Record:
     value: bytes | None
     written_at: int | None = None  # milliseconds since 1970; None where nobody asked for it
     headers: Headers = ()
+    ahead: bool = False  # read before its turn, in which it comes again
 
 
 class Producer:

@@ -140,6 +140,8 @@ class SourceConnector:
                 # What a source that was killed owned is followed again after this long.
                 session_timeout_ms=8_000,
                 heartbeat_interval_ms=2_000,
+                # A partition that is not in the request under way waits for its end.
+                fetch_max_wait_ms=100,
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)

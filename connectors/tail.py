@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection
+from dataclasses import replace
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -28,7 +29,7 @@ MAX_POLL_RECORDS = 100
 async def tail(
     kafka: Broker | str, topic: str, owned: Callable[[], Collection[int]], wanted: Callable[[Headers], bool]
 ) -> AsyncGenerator[Record, None]:
-    """Records that were written lately to the partitions that ``owned`` names at the time.
+    """Records that were written lately to the partitions that ``owned`` names at the time, as ``ahead``.
 
     For ever, and without any promise: a record may be left out, or come twice. Kafka's failures are waited
     out; whoever reads the topic for good knows of them, too.
@@ -46,7 +47,7 @@ async def tail(
                     await _follow(client, {TopicPartition(topic, partition) for partition in owned()})
                     found = await client.getmany(timeout_ms=POLL_MILLISECONDS)
                     records = [
-                        as_record(record)
+                        replace(as_record(record), ahead=True)
                         for some in found.values()
                         for record in some
                         # What is older has waited already, or is a copy.

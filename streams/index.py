@@ -167,7 +167,7 @@ class Indexer:
         urgent = any(is_live(record.headers) for record in records)
         groups = await self._grouped(records)
         works = _works(groups)
-        done = sum(len(group.registers) for group in groups)
+        done = sum(not record.ahead for group in groups for _, record in group.registers)
         rounds, waited_seconds = 0, 0.0
         while groups:
             if rounds == MAX_ROUNDS:
@@ -198,8 +198,9 @@ class Indexer:
             try:
                 register = decode_register(record.key, record.value, record.headers)
             except ValueError as error:
-                await self._dead_letters.write(record, undecodable(error))
-                _count("dead_letter")
+                if not record.ahead:  # else in its turn
+                    await self._dead_letters.write(record, undecodable(error))
+                    _count("dead_letter")
                 continue
             if self._gone is not None and self._gone.has(register):
                 _count("ignored")
@@ -327,10 +328,13 @@ class Indexer:
                 again[plan.group.message_document] = plan.group
 
     async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
+        record = plan.group.record_of(plan.part_path)
+        if record.ahead:
+            return  # it is a dead letter when its turn comes
         with about(plan.group.mailbox_id, plan.group.message_id):
             log.warning("document %s is refused: %s", plan.write.document_id, error)
         await self._dead_letters.write(
-            plan.group.record_of(plan.part_path),
+            record,
             error,
             mailbox_id=plan.group.mailbox_id,
             message_id=plan.group.message_id,

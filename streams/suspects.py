@@ -32,6 +32,8 @@ class Suspects:
     async def handle(self, records: Sequence[Record]) -> None:
         """Handle a batch. Raises what ``handle`` raises."""
         counted = [(record, self._attempts.deaths(event_of(record))) for record in records]
+        # What a process died on is not read before its turn.
+        counted = [(record, deaths) for record, deaths in counted if not (record.ahead and deaths)]
         if innocent := [record for record, deaths in counted if not deaths]:
             await self._handle(innocent)
         once = [record for record, deaths in counted if deaths == 1]

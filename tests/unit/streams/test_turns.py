@@ -3,10 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.encoder import HashEncoder
+from connectors.kafka import Record
 from schemas.mapping import VECTOR_DIMENSIONS
 from streams.index import EMBEDDED_AT_ONCE, Indexer
 from streams.turns import Turns
@@ -74,3 +77,18 @@ async def test_the_model_takes_an_urgent_text_between_two_slices_of_others() -> 
         assert (await backfill).keys() == many.keys()
     assert encoded[1] == "new mail"
     assert len(encoded) == 4
+
+
+async def test_what_is_read_ahead_becomes_a_dead_letter_in_its_turn_only() -> None:
+    written: list[Record] = []
+
+    class Letters:
+        async def write(self, record: Record, *_: object, **__: object) -> None:
+            written.append(record)
+
+    broken = Record("t", 0, 7, "no key of ours", b"no JSON", ahead=True)
+    indexer = Indexer(None, HashEncoder(), Letters(), 10)  # type: ignore[arg-type]
+    await indexer.handle([broken])
+    assert written == []
+    await indexer.handle([replace(broken, ahead=False)])
+    assert [record.offset for record in written] == [7]
