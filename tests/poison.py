@@ -24,12 +24,12 @@ def run(
     arguments: tuple[str, ...], environment: dict[str, str], log: Path, output: Connection | None
 ) -> None:
     """What a fork does: the command, with the defects in it."""
-    from streams import index, message
+    from streams import fields, index, message
 
-    segments_of, text_of = index.segments_of, message.MessageExtractor.upsert
+    upsert = message.MessageExtractor.upsert
 
     def kills(content: Any) -> Any:
-        segments = tuple(segments_of(content))
+        segments = tuple(fields.segments_of(content))
         if any(KILLS in segment.text for segment in segments):
             os.kill(os.getpid(), signal.SIGKILL)
         return segments
@@ -38,8 +38,8 @@ def run(
         if CRASHES in fetched.message.root.header("Subject"):
             faulthandler.enable()
             ctypes.string_at(0)
-        await text_of(self, fetched)
+        await upsert(self, fetched)
 
-    index.segments_of = kills
+    vars(index)["segments_of"] = kills
     message.MessageExtractor.upsert = crashes  # type: ignore[method-assign]
     _run(arguments, environment, log, output)
