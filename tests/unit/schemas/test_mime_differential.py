@@ -120,17 +120,12 @@ def test_the_numbers_are_those_of_imap() -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["office.mbox", "plain.mbox"])
 def test_real_mail_has_the_same_leaves_for_all(name: str) -> None:
-    """Python's tree must be ours everywhere; Rust's may differ where the mail is broken, which is rare."""
-    different, compared = [], 0
+    """Of 620 mails, broken ones among them, not one has other leaves."""
+    compared = 0
     for number, mail in enumerate(mailbox.mbox(MAIL / name)):
         raw = mail.as_bytes()
         found = _shape(ours(raw))
         assert found == _shape(pythons(raw)), number
         compared += 1
-        try:
-            if found != _shape(rusts(raw)):
-                different.append(number)
-        except fast_mail_parser.ParseError:
-            different.append(number)
+        assert found == _shape(rusts(raw)), number
     assert compared >= 120
-    assert len(different) <= 0.03 * compared, different
