@@ -118,7 +118,7 @@ def _sink(
 async def _empty(url: str) -> None:
     """An empty index behind the aliases, and a server that merges nothing any more."""
     async with AsyncElasticsearch(url) as client:
-        await client.indices.delete(index=f"{mapping.INDEX_PREFIX}*", ignore_unavailable=True)
+        await client.indices.delete(index=mapping.index_name(), ignore_unavailable=True)
     async with Index.open(url) as index:
         await index.ensure()
     await merges_settled(url)
