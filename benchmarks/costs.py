@@ -130,6 +130,11 @@ class Meter:
         self.costs.memory_mib[memory_of] = max(self.costs.memory_mib.get(memory_of, 0.0), process.memory_mib)
 
 
+def processor_seconds(*pids: int) -> float:
+    """What these processes have spent so far, without their children."""
+    return sum(process.seconds for pid in pids if (process := _process(Path(f"/proc/{pid}/stat"))))
+
+
 def _processes() -> dict[int, Process]:
     found = {}
     for entry in Path("/proc").iterdir():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.helpers import bulk as helper_bulk
 from rich.console import Console
 
+from benchmarks.costs import processor_seconds
 from benchmarks.deployment import deployment, print_json
 from benchmarks.end_to_end import CORPORA
 from benchmarks.labels import GivenVectors
@@ -118,14 +120,14 @@ def _sink(
 async def _empty(url: str) -> None:
     """An empty index behind the aliases, and a server that merges nothing any more."""
     async with AsyncElasticsearch(url) as client:
-        await client.indices.delete(index=f"{mapping.INDEX_PREFIX}*", ignore_unavailable=True)
+        await client.indices.delete(index=mapping.index_name(), ignore_unavailable=True)
     async with Index.open(url) as index:
         await index.ensure()
     await merges_settled(url)
 
 
-def bulks(url: str, texts: list[str], count: int) -> list[dict[str, Any]]:
-    """Documents a second of the helper and of the sink."""
+def bulks(url: str, server: int, texts: list[str], count: int) -> list[dict[str, Any]]:
+    """Documents a second of the helper and of the sink; ``server`` is Elasticsearch's process."""
     given = documents(texts, count)
     vectors = GivenVectors().encode([""] * count)
     helper = _helper(url, given, vectors)
@@ -136,18 +138,24 @@ def bulks(url: str, texts: list[str], count: int) -> list[dict[str, Any]]:
     # The server's first bulks are compiled, not measured.
     asyncio.run(_empty(url))
     warm()
-    rates: list[tuple[str, float]] = []
+    rates: list[tuple[str, float, float]] = []
     for name, run in runs:
         asyncio.run(_empty(url))
-        started = time.perf_counter()
+        spent, started = processor_seconds(os.getpid(), server), time.perf_counter()
         run()
-        rates.append((name, count / (time.perf_counter() - started)))
+        seconds = time.perf_counter() - started
+        rates.append((name, count / seconds, (processor_seconds(os.getpid(), server) - spent) / count))
         print(*rates[-1], flush=True)
     asyncio.run(_empty(url))
-    best = max(rate for name, rate in rates if name == "helper")
+    best = max(rate for name, rate, _ in rates if name == "helper")
     return [
-        {"in_flight": name, "documents_per_second": round(rate), "faster": round(rate / best, 2)}
-        for name, rate in rates
+        {
+            "in_flight": name,
+            "documents_per_second": round(rate, 1),
+            "faster": round(rate / best, 2),
+            "processor_milliseconds": round(spent * 1000, 2),
+        }
+        for name, rate, spent in rates
     ]
 
 
@@ -211,8 +219,11 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
     parts = [
         f"`python -m benchmarks.index --documents {options.documents} --mbox {options.mbox.name}`, {before}.",
         table(
-            ("bulks in flight", "documents a second", "against the better of the helper's runs"),
-            [(run["in_flight"], run["documents_per_second"], run["faster"]) for run in found["bulks"]],
+            (
+                *("bulks in flight", "documents a second", "against the better of the helper's runs"),
+                "processor ms a document, server and client",
+            ),
+            [tuple(run.values()) for run in found["bulks"]],
         ),
         f"Asked for: {LEAST_FASTER:g} times the helper.",
         table(
@@ -255,7 +266,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     if options.documents:
         with start_stack() as stack:
-            found["bulks"] = bulks(stack.elasticsearch_url, texts, options.documents)
+            server = stack.elasticsearch_pid or os.getpid()
+            found["bulks"] = bulks(stack.elasticsearch_url, server, texts, options.documents)
         good = max(run["faster"] for run in found["bulks"]) >= LEAST_FASTER
     if options.first != 0:
         found["replay"] = replay(options.mbox, options.encoder, options.first)

@@ -23,6 +23,7 @@ from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
 from schemas.events import Event
 from schemas.headers import Headers, unreadable_version
+from schemas.identity import partition_for
 from schemas.topics import DOCUMENTS
 
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
@@ -68,6 +69,11 @@ class Record:
     ahead: bool = False  # read before its turn, in which it comes again
 
 
+def _partition(key: bytes, partitions: Sequence[int], _available: Sequence[int]) -> int:
+    # As aiokafka does it, which hashes a key in Python each time: a mailbox's events all have the same one.
+    return partitions[partition_for(key.decode(), len(partitions))]
+
+
 class Producer:
     """An idempotent producer (acks=all). A send that returned is on the broker."""
 
@@ -83,6 +89,7 @@ class Producer:
             acks="all",
             compression_type="zstd",
             linger_ms=5,
+            partitioner=_partition,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_SECONDS * 1000,
         )
