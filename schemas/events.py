@@ -23,7 +23,7 @@ def now_milliseconds() -> int:
 class Event(BaseModel):
     """Base of everything that is written to a topic: immutable, JSON on the wire."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     # Major and minor. A new optional field raises the minor; the major is that of the topic's name.
     schema_version: ClassVar[tuple[int, int]] = (1, 0)

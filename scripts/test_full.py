@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORPORA = Path(os.environ.get("CORPORA", ROOT.parent / "shared" / "corpora"))
 MAIL = CORPORA / "mail"
+# The whole lock is `python scripts/audit.py`: one question a package.
+EXPOSED = ["aiohttp", "cryptography", "fastapi", "lxml", "pillow", "pypdf", "pypdfium2", "uvicorn"]
 MAILSTREAM = [sys.executable, "-m", "cli.main"]
 
 
@@ -159,6 +161,17 @@ def access() -> None:
     _pytest("tests/services/test_serve.py")
 
 
+def fuzzing() -> None:
+    """Two minutes of coverage-guided fuzzing for each of what reads strangers' bytes."""
+    _run(sys.executable, "-m", "tests.fuzz", "all", "--seconds", "120")
+    _pytest("tests/unit/schemas/test_mime_differential.py")
+
+
+def audit() -> None:
+    """What the package index knows against the packages that strangers' bytes come to first."""
+    _run(sys.executable, "scripts/audit.py", *EXPOSED)
+
+
 def ranking() -> None:
     """CACM: hybrid above 0.54, and above both baselines; every mode above its own plain baseline."""
     found = json.loads(
@@ -208,6 +221,8 @@ PARTS: dict[str, Callable[[], object]] = {
     "10,000 duplicate pushes and label changes": pushes_and_labels,
     "a reindex of 10,000 documents": reindex,
     "access and every allowed request": access,
+    "fuzzing": fuzzing,
+    "known vulnerabilities": audit,
     "ranking on CACM": ranking,
     "latency of a search": search_latency,
     "an index that converges": convergence,

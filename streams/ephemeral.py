@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from connectors.errors import ConfigurationError
 from schemas.languages import DEFAULT_LANGUAGES, ocr_languages, ocr_package
-from schemas.mime import charset_of
+from schemas.mime import MAX_PARAMETER_CHARACTERS, charset_of
 from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.assembly import (
     UNKNOWN_TYPE,
@@ -410,5 +410,5 @@ def _charset(content_type: str | None) -> str | None:
     if not content_type or ";" not in content_type:
         return None
     header = Message()
-    header["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
+    header["Content-Type"] = " ".join(content_type[:MAX_PARAMETER_CHARACTERS].splitlines())
     return charset_of(header)

@@ -1,6 +1,6 @@
 """Workers that a mail kills, as a defect in a library of theirs would.
 
-    with mock.patch("cli.forks._run", poison.run): pipeline.start("extract", "index")
+Pipeline(..., before={"": poison.plant})
 
 A mail with CRASHES in its subject crashes its extract worker in C, and one with KILLS in its text ends its
 index worker as the kernel does when memory is out. The dump of a crash is written to the log.
@@ -10,23 +10,17 @@ import ctypes
 import faulthandler
 import os
 import signal
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-from cli import forks
-
 CRASHES, KILLS = "crashes-in-c", "out-of-memory"
-_run = forks._run
 
 
-def run(
-    arguments: tuple[str, ...], environment: dict[str, str], log: Path, output: Connection | None
-) -> None:
-    """What a fork does: the command, with the defects in it."""
+def plant() -> None:
+    """Called in a process before its command."""
     from streams import index, message
+    from streams.fields import segments_of
 
-    segments_of, text_of = index.segments_of, message.MessageExtractor.upsert
+    text_of = message.MessageExtractor.upsert
 
     def kills(content: Any) -> Any:
         segments = tuple(segments_of(content))
@@ -40,6 +34,5 @@ def run(
             ctypes.string_at(0)
         await text_of(self, fetched)
 
-    index.segments_of = kills
+    vars(index)["segments_of"] = kills
     message.MessageExtractor.upsert = crashes  # type: ignore[method-assign]
-    _run(arguments, environment, log, output)

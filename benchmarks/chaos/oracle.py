@@ -344,7 +344,7 @@ def files_below(directory: Path) -> list[str]:
 
 async def violations(kafka: str, elasticsearch: str, truth: Truth) -> list[str]:
     """What does not agree, a line each; files are looked for when nobody runs any more."""
-    ask(elasticsearch, "/mail-read/_refresh", {})
+    ask(elasticsearch, "/mail-read/_refresh")
     changes, documents = await _changes(kafka), await _documents(kafka)
     lines = [*_compare_topic("changes", truth, changes), *_compare_topic("documents", truth, documents)]
     lines += _compare_holes(changes, documents)

@@ -92,8 +92,8 @@ def _drop_a_tombstone() -> None:
 
     send = Documents.send
 
-    async def sparing(self: Documents, registers: Sequence[AnyRegister]) -> None:
-        await send(self, [one for one in registers if not isinstance(one, DeletedRegister)])
+    async def sparing(self: Documents, registers: Sequence[AnyRegister], *, live: bool = False) -> None:
+        await send(self, [one for one in registers if not isinstance(one, DeletedRegister)], live=live)
 
     Documents.send = sparing  # type: ignore[method-assign]
 

@@ -309,13 +309,14 @@ class Storm:
             thread.start()
         traffic = Traffic(scene.emulator, self._letters, plan.seed, plan.operations_per_second)
         traffic.start()
+        self._until_begun()
         draws = random.Random(plan.seed)
         try:
             for planned in schedule(plan.seed, self._targets(), plan.longest_seconds):
                 if report.happened >= plan.faults or planned.number > 2 * plan.faults + 10:
                     break
                 time.sleep(planned.wait_seconds)
-                if planned.number % max(plan.faults // 4, 1) == 1:
+                if planned.number % max(plan.faults // 4, 1) == 0:
                     self._poison_something(draws)
                 self._bring_about(planned, say)
             deadline = time.monotonic() + SETTLE_SECONDS
@@ -327,6 +328,12 @@ class Storm:
             report.operations, report.struck = traffic.counts, scene.struck
         scene.emulator.faults = FaultPlan()
         report.messages = len(self._letters.expected)
+
+    def _until_begun(self) -> None:
+        """Wait until the first message is shown: before that, faults would hit processes that only start."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not any(sample.shown for sample in self._report.samples) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _targets(self) -> dict[str, Sequence[str]]:
         targets = self._scene.targets()

@@ -370,6 +370,10 @@ def _stale_tokens(page_token: str | None) -> Iterator[None]:
         raise
 
 
+# What Google says to a service account's assertion whose times are not about now.
+_CLOCK_REFUSED = "Invalid JWT: Token must be a short-lived token"
+
+
 def mapped(work: Callable[[], Result]) -> Result:
     """Run ``work`` and turn what the Google libraries raise into errors of our own tree."""
     try:
@@ -379,6 +383,9 @@ def mapped(work: Callable[[], Result]) -> Result:
     except RefreshError as error:
         if error.retryable:
             raise GmailUnavailableError(f"the token endpoint failed: {error}") from error
+        if _CLOCK_REFUSED in str(error):
+            # Nobody must look at the mailbox because a clock was wrong for a minute.
+            raise GmailUnavailableError(f"this machine's clock is not Google's: {error}") from error
         raise AuthorizationError(f"Google refuses these credentials: {error}") from error
     except TransportError as error:
         raise GmailUnavailableError(f"the token endpoint does not answer: {error}") from error

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from connectors.elasticsearch import Index
+from connectors.errors import ConfigurationError
 from devstack.stack import Stack
 from search.conditions import MAX_LEAVES, MAX_ON_PARTS, MAX_VALUE_CHARACTERS
 from search.query import MAX_DEPTH, parse
@@ -202,3 +203,10 @@ async def test_many_heavy_queries_leave_room_for_a_light_one(asked: tuple[httpx.
     tasks = [asyncio.create_task(_status(client, heavy)) for _ in range(10)]
     assert await _status(client, "harbour") == 200
     assert await asyncio.gather(*tasks) == [200] * 10
+
+
+async def test_what_the_server_refuses_is_told_without_what_was_asked(stack: Stack) -> None:
+    async with Index.open(stack.elasticsearch_url) as index:
+        with pytest.raises(ConfigurationError, match="answered 400") as caught:
+            await index.search({"query": {"match": {"sent_at": "xylophone"}}})
+    assert "xylophone" not in str(caught.value)
