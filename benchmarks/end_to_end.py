@@ -110,27 +110,27 @@ async def _latencies(
     return found
 
 
-async def _all(ready: Deployment, texts: Sequence[str], counts: tuple[int, int, int]) -> dict[str, Any]:
-    mails, size_bytes, arriving = counts
+async def _all(ready: Deployment, texts: Sequence[str], counts: tuple[int, int, int, int]) -> dict[str, Any]:
+    mails, size_bytes, arriving, scans = counts
     run = await _throughput(ready, mails, size_bytes) if mails else None
     async with Index.open(ready.running.settings.elasticsearch) as index:
         await ready.add(QUIET)
         await ready.settled(TIMEOUT_SECONDS)
         await _latencies(ready, index, texts, QUIET, 3)
         rest = await _latencies(ready, index, texts, QUIET, arriving)
-        await _backfill(ready)
+        await _backfill(ready, scans)
         with Meter(ready.processes) as meter:
             busy = await _latencies(ready, index, texts, BUSY, arriving)
         pending = await index.count({"term": {"outcome": "pending"}})
     return {"run": run, "rest": rest, "busy": busy, "pending": pending, "busy_costs": meter.costs}
 
 
-async def _backfill(ready: Deployment) -> None:
+async def _backfill(ready: Deployment, scans: int) -> None:
     """Begin with the mailbox full of scans, and wait until it has been listed."""
     async with LagMeter.open(ready.running.settings.kafka) as meter:
         before = await meter.records(topics.BACKFILL.name)
         await ready.add(BUSY)
-        while await meter.records(topics.BACKFILL.name) < before + SCANS:
+        while await meter.records(topics.BACKFILL.name) < before + scans:
             ready.running.check()
             await asyncio.sleep(0.1)
 
@@ -176,7 +176,7 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     return {**found, "good": good}
 
 
-def _write(found: dict[str, Any], results: dict[str, Any], mbox: Path, before: str) -> None:
+def _write(found: dict[str, Any], results: dict[str, Any], mbox: Path, scans: int, before: str) -> None:
     run, processor = results["run"], found["processor_seconds"]
     picture = Picture(2)
     ordered = dict(sorted(processor.items(), key=lambda item: -item[1]))
@@ -219,7 +219,7 @@ def _write(found: dict[str, Any], results: dict[str, Any], mbox: Path, before: s
                     f"{AIM_SECONDS:.0f} s",
                 ),
                 (
-                    f"beside a backfill of {SCANS} scans, p50 and p95",
+                    f"beside a backfill of {scans} scans, p50 and p95",
                     f"{found['busy_p50_seconds']} s, {found['busy_p95_seconds']} s",
                     f"≤ {MOST_SLOWER:.0f} × at rest: {found['slower']} ×",
                 ),
@@ -249,6 +249,7 @@ def main() -> None:
     )
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--mails", type=int, default=20, help="that arrive at rest, and again beside scans")
+    parser.add_argument("--scans", type=int, default=SCANS, help="mails of the backfill beside which they do")
     parser.add_argument("--first", type=int, help="only so many mails of FILE; 0: only the latencies")
     parser.add_argument("--write", action="store_true", help="write docs/performance/end_to_end.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -263,13 +264,13 @@ def main() -> None:
     mail: dict[str, list[RawMail]] = {
         LISTED: listed,
         QUIET: [MailBytes(b"Subject: first\n\nfirst\n")],
-        BUSY: mails_with_scans(texts, SCANS, 1),
+        BUSY: mails_with_scans(texts, options.scans, 1),
     }
     with start_stack() as stack, deployment(mail, stack, encoder=options.encoder) as ready:
-        results = asyncio.run(_all(ready, texts, (len(listed), size_bytes, options.mails)))
+        results = asyncio.run(_all(ready, texts, (len(listed), size_bytes, options.mails, options.scans)))
     found = summary(results)
     if options.write:
-        _write(found, results, options.mbox, before)
+        _write(found, results, options.mbox, options.scans, before)
     for name, value in found.items():
         print(f"{name:28}{value}")
     if options.json:

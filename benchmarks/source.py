@@ -1,6 +1,6 @@
 """Change events a second from the source, and how much of Gmail's quota it uses.
 
-    python -m benchmarks.source [--changes 20000] [--mailboxes 4] [--seconds 180] [--rate 2] [--json]
+    python -m benchmarks.source [--changes 20000] [--mailboxes 4] [--seconds 180] [--rate 1] [--json]
 
 Without a quota: mailboxes are listed, the source is stopped, labels change in each, and the source is started
 again. The rate is that of the records in ``mail.changes``, from the first to the last, by the times at which
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=20_000)
     parser.add_argument("--mailboxes", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=180.0, help="of Gmail's clock, under each table")
-    parser.add_argument("--rate", type=float, default=2.0, help="how much faster than the wall's that goes")
+    parser.add_argument("--rate", type=float, default=1.0, help="how much faster than the wall's that goes")
     parser.add_argument("--write", action="store_true", help="write docs/performance/source.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()

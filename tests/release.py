@@ -37,6 +37,7 @@ ANNA = "anna@example.com"
 MAILS = 20
 # What may be lost at any time.
 _LEFT_OUT = (mapping.CACHE_INDEX,)
+_OF_A_TEMPLATE = ("index_patterns", "template", "priority", "version", "allow_auto_create")
 _SETTINGS = ("number_of_shards", "analysis", "mapping", "sort", "max_result_window", "query")
 
 
@@ -140,10 +141,11 @@ async def _records(kafka: str) -> list[Any]:
     await consumer.start()
     try:
         await consumer._client.force_metadata_update()
-        for topic in topics.ALL:
-            partitions = sorted(consumer.partitions_for_topic(topic.name) or ())
-            lines.append({"topic": topic.name, "partitions": len(partitions)})
-            assignment = [TopicPartition(topic.name, number) for number in partitions]
+        # Before the first is assigned: from then on the client knows of no other.
+        partitions = {topic.name: sorted(consumer.partitions_for_topic(topic.name)) for topic in topics.ALL}
+        for name, numbers in partitions.items():
+            lines.append({"topic": name, "partitions": len(numbers)})
+            assignment = [TopicPartition(name, number) for number in numbers]
             consumer.assign(assignment)
             await consumer.seek_to_beginning(*assignment)
             ends = await consumer.end_offsets(assignment)
@@ -249,7 +251,8 @@ async def _restore_indexes(url: str, lines: list[Any]) -> None:
     async with AsyncElasticsearch(url) as client:
         for line in lines:
             if "template" in line:
-                await client.indices.put_index_template(name=line["template"], **line["body"])
+                given = {name: line["body"][name] for name in _OF_A_TEMPLATE if name in line["body"]}
+                await client.indices.put_index_template(name=line["template"], **given)
             elif "mappings" in line:
                 parts = {name: line[name] for name in ("mappings", "aliases", "settings")}
                 await client.indices.create(index=line["index"], **parts)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schemas.events import LabelDirectory, labels_key
-from search.conditions import Conditions, Context
+from search.conditions import MAX_LEAVES, MAX_ON_PARTS, MAX_VALUE_CHARACTERS, Conditions, Context
 from search.labels import LabelDirectories
 from search.query import QueryError, parse
 
@@ -104,3 +104,22 @@ def test_wrong_values_are_pointed_at(text: str, position: int, length: int) -> N
     with pytest.raises(QueryError) as caught:
         conditions(text)
     assert (caught.value.position, caught.value.length) == (position, length)
+
+
+def test_what_is_too_long_or_too_much_is_refused() -> None:
+    for operator in ("from", "to", "cc", "filename", "type"):
+        assert conditions(f"{operator}:{'a' * MAX_VALUE_CHARACTERS}")
+        with pytest.raises(QueryError, match="at most") as caught:
+            conditions(f"x {operator}:{'a' * (MAX_VALUE_CHARACTERS + 1)}")
+        assert caught.value.position == 2
+    assert conditions(" ".join(f"-w{number}" for number in range(MAX_ON_PARTS)))
+    with pytest.raises(QueryError, match="30 conditions"):
+        conditions(" ".join(f"-w{number}" for number in range(MAX_ON_PARTS + 1)))
+    assert conditions(" ".join(f"from:{number}" for number in range(MAX_LEAVES)))
+    with pytest.raises(QueryError, match="200 conditions"):
+        conditions(" ".join(f"from:{number}" for number in range(MAX_LEAVES + 1)))
+
+
+def test_a_type_has_no_wildcards_but_a_family() -> None:
+    patterns = [each["wildcard"] for each in conditions("type:im*ge/*").on_parts[0]["bool"]["should"]]
+    assert {"content_type": {"value": r"im\*ge/*"}} in patterns
