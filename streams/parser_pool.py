@@ -32,6 +32,9 @@ _LENGTH = struct.Struct("!I")
 MAX_RECORD_BYTES = 128 * MEBIBYTE
 # Importing every parser takes seconds, on a busy machine many.
 START_SECONDS = 120.0
+# How much longer a document may take on a machine that has no processor for it.
+BUSY_FACTOR = 4.0
+_WORTH_WAITING_SECONDS = 0.1
 PROGRAM = ("-m", "streams.parser_process")
 # All that a parser sees of the worker's environment: credentials stand there too.
 _ENVIRONMENT = {
@@ -164,7 +167,7 @@ class ParserPool:
                 started = time.monotonic()
                 while True:
                     left_seconds = job.total_seconds - (time.monotonic() - started)
-                    record = await self._receive(parser, min(job.seconds, left_seconds))
+                    record = await self._receive(parser, job.seconds, left_seconds)
                     if record["type"] == "done":
                         break
                     yield record
@@ -177,14 +180,27 @@ class ParserPool:
                 else:
                     parser.kill()
 
-    async def _receive(self, parser: _Parser, seconds: float) -> dict[str, Any]:
+    async def _receive(self, parser: _Parser, seconds: float, left_seconds: float) -> dict[str, Any]:
+        """The next record, within ``seconds``. What waits for a processor is not slow: that time does not
+        count, up to BUSY_FACTOR times ``seconds`` and within ``left_seconds``."""
+        receiving = asyncio.ensure_future(_record(parser.connection))
+        began, queued = time.monotonic(), queued_seconds(parser.pid)
+        allowed = min(seconds, left_seconds)
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                return await _record(parser.connection)
-        except TimeoutError as error:
-            raise ParserTimedOutError("a parser took too long") from error
+            while True:
+                timeout = max(began + allowed - time.monotonic(), 0.0)
+                done, _ = await asyncio.wait({receiving}, timeout=timeout)
+                if done:
+                    return receiving.result()
+                busy = max(queued_seconds(parser.pid) - queued, 0.0)
+                more = min(seconds + busy, seconds * BUSY_FACTOR, left_seconds)
+                if more < allowed + _WORTH_WAITING_SECONDS:
+                    raise ParserTimedOutError("a parser took too long")
+                allowed = more
         except (EOFError, OSError, ValueError) as error:
             raise ParserDiedError("a parser died") from error
+        finally:
+            receiving.cancel()
 
     async def _fork(self) -> _Parser:
         async with self._forking:
@@ -237,6 +253,19 @@ async def _send_job(parser: _Parser, header: dict[str, Any], payload: int) -> No
         socket.send_fds(parser.connection, [json.dumps(header).encode()], [payload])
     except OSError as error:
         raise ParserDiedError("a parser died between two documents") from error
+
+
+def queued_seconds(pid: int) -> float:
+    """How long a process and all below it have been ready to run and had no processor (see proc(5),
+    schedstat); 0 where the kernel does not tell."""
+    nanoseconds, below = 0, [pid]
+    while below:
+        tasks = Path(f"/proc/{below.pop()}/task")
+        with contextlib.suppress(OSError, ValueError, IndexError):  # gone meanwhile, or not told
+            for task in tasks.iterdir():
+                nanoseconds += int((task / "schedstat").read_text().split()[1])
+                below += map(int, (task / "children").read_text().split())
+    return nanoseconds / 1e9
 
 
 def _receive_socket(control: int) -> socket.socket:

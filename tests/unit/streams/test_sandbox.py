@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -209,6 +212,34 @@ async def test_processor_time_is_limited_and_a_used_up_parser_replaced(
         assert (await handler.process_attachment(burn % 99, None)).outcome is Outcome.LIMIT_EXCEEDED
         assert (await handler.process_attachment(b"print('alive')", None)).text == "alive"
         assert pids != [parser.pid for parser in handler._pool._idle]
+
+
+async def test_who_waits_for_a_processor_is_not_slow(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parser_pool, "PROGRAM", HOSTILE)
+    config = EngineConfig(ocr_page_seconds=0.5)
+    async with EphemeralAttachmentHandler(PoolConfig(directory, processes=1), config) as handler:
+        slowly = b"import time\ntime.sleep(1)\nprint('done')"
+        assert (await handler.process_attachment(slowly, None)).outcome is Outcome.TIMED_OUT
+        began = time.monotonic()
+        monkeypatch.setattr(parser_pool, "queued_seconds", lambda _: time.monotonic() - began)
+        assert (await handler.process_attachment(slowly, None)).text == "done"
+        for_ever = b"import time\ntime.sleep(99)"
+        assert (await handler.process_attachment(for_ever, None)).outcome is Outcome.TIMED_OUT
+
+
+async def test_the_time_in_which_a_processor_is_waited_for_is_counted() -> None:
+    """Two that share one processor: each waits for the other."""
+    place = f"os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})"
+    burn = f"import os\n{place}\nos.fork()\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", burn], start_new_session=True) as process:
+        try:
+            while parser_pool.queued_seconds(process.pid) < 0.5:
+                await asyncio.sleep(0.05)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert parser_pool.queued_seconds(process.pid) == 0, "it is gone"
 
 
 async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttachmentHandler) -> None:
