@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import signal
 import socket
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -227,19 +224,6 @@ async def test_who_waits_for_a_processor_is_not_slow(
         assert (await handler.process_attachment(slowly, None)).text == "done"
         for_ever = b"import time\ntime.sleep(99)"
         assert (await handler.process_attachment(for_ever, None)).outcome is Outcome.TIMED_OUT
-
-
-async def test_the_time_in_which_a_processor_is_waited_for_is_counted() -> None:
-    """Two that share one processor: each waits for the other."""
-    place = f"os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})"
-    burn = f"import os\n{place}\nos.fork()\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", burn], start_new_session=True) as process:
-        try:
-            while parser_pool.queued_seconds(process.pid) < 0.5:
-                await asyncio.sleep(0.05)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert parser_pool.queued_seconds(process.pid) == 0, "it is gone"
 
 
 async def test_a_fork_bomb_stays_small_and_ends(run: Run, engine: EphemeralAttachmentHandler) -> None:

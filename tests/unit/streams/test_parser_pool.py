@@ -1,0 +1,22 @@
+"""How long a process has had no processor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from streams.parser_pool import queued_seconds
+
+
+def test_the_time_in_which_a_processor_is_waited_for_is_counted_with_all_below() -> None:
+    """Two that share one processor: each waits for the other."""
+    place = f"os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})"
+    burn = f"import os\n{place}\nos.fork()\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", burn], start_new_session=True) as process:
+        try:
+            while queued_seconds(process.pid) < 0.5:
+                time.sleep(0.05)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert queued_seconds(process.pid) == 0, "it is gone"
