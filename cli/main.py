@@ -89,8 +89,9 @@ def mailstream(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage."""
-    # The Kafka client warns of every retry; what it cannot mend, it raises.
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # These clients warn of every retry, with a traceback; what they cannot mend, they raise.
+    for client in ("aiokafka", "elastic_transport"):
+        logging.getLogger(client).setLevel(logging.ERROR)
     debug = "--debug" in (arguments if arguments is not None else sys.argv[1:])
     try:
         return mailstream.main(arguments, standalone_mode=True)

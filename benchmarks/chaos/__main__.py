@@ -99,8 +99,9 @@ def _verdict(report: Report) -> list[str]:
     lines = [f"VOID: {line}" for line in report.void] + [
         f"VIOLATED: {line}" for line in report.violations[:60]
     ]
+    lines += report.late
     lines += [f"died: {at:.1f} s {name} ({code}): {said:.300}" for at, name, code, said in report.deaths]
-    return lines or ["clean"]
+    return [*lines, *(["clean"] if report.clean else [])]
 
 
 if __name__ == "__main__":
