@@ -1,9 +1,9 @@
-"""How long a search takes: ``python -m benchmarks.search_latency [--documents 100000] [--json]``.
+"""How long a search takes: ``python -m benchmarks.search_latency [--documents 1000 10000 100000] [--json]``.
 
 Fills a real Elasticsearch with messages of random words and given (random) vectors, then asks the same
 questions in turn: a bare kNN request (the one that the hybrid search makes: for this caller, with as many
-candidates), the smallest one (ten of anybody's), and a whole hybrid search (filters, both lists, fusion,
-places, snippets). The vectors of the questions are given too: what the model takes is not the index's.
+candidates), the smallest one (ten of anybody's), and whole searches (filters, lists, fusion, places,
+snippets) in each mode. The vectors of the questions are given too: what the model takes is not the index's.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from elasticsearch import AsyncElasticsearch
 
+from benchmarks.pages import Picture, machine, table, write_page
 from connectors.elasticsearch import Index, Write
 from devstack.stack import start_stack
 from schemas.identity import document_id, message_key
@@ -27,11 +28,13 @@ from schemas.mapping import VECTOR_DIMENSIONS
 from schemas.words import stemmed
 from search.access import Access
 from search.query import Query
+from search.results import Mode
 from search.retrieval import CANDIDATES, KNN_CANDIDATES, Retrieval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NAME = "search_latency"
 BATCH = 500
 MAILBOXES = 10
 WORDS = 30_000
@@ -109,21 +112,22 @@ async def measure(url: str, documents: int) -> dict[str, float]:
                 sys.stderr.write(f"\rindexed {done} of {documents}\033[K")
         await index.refresh()
         filled = time.monotonic() - started
-        await _settled(url)
-        bare, smallest, hybrid = await _timed(index, encoder, chance)
+        await settled(url)
+        times = await _timed(index, encoder, chance)
+    bare, smallest, hybrid = times["bare"], times["smallest"], times["hybrid"]
     return {
         "documents": documents,
         "fill_seconds": round(filled, 1),
         "bare_knn_ms": round(statistics.median(bare) * 1000, 1),
         "smallest_knn_ms": round(statistics.median(smallest) * 1000, 1),
-        "hybrid_ms": round(statistics.median(hybrid) * 1000, 1),
+        **{f"{mode}_ms": round(statistics.median(times[mode]) * 1000, 1) for mode in Mode},
         "hybrid_p95_ms": round(statistics.quantiles(hybrid, n=20)[-1] * 1000, 1),
         "ratio": round(statistics.median(hybrid) / statistics.median(bare), 2),
         "ratio_to_smallest": round(statistics.median(hybrid) / statistics.median(smallest), 2),
     }
 
 
-async def _settled(url: str) -> None:
+async def settled(url: str) -> None:
     """Wait until the server merges no more segments: it would be measured, too."""
     async with AsyncElasticsearch(url) as client:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -135,13 +139,9 @@ async def _settled(url: str) -> None:
     raise TimeoutError(f"the server still merges after {SETTLE_SECONDS:.0f} s")
 
 
-async def _timed(
-    index: Index, encoder: GivenVectors, chance: random.Random
-) -> tuple[list[float], list[float], list[float]]:
+async def _timed(index: Index, encoder: GivenVectors, chance: random.Random) -> dict[str, list[float]]:
     retrieval, access = Retrieval(index, encoder), Access.only([f"m{n}" for n in range(5)])
-    bare: list[float] = []
-    smallest: list[float] = []
-    hybrid: list[float] = []
+    spent: dict[str, list[float]] = {name: [] for name in ("smallest", "bare", *Mode)}
     for number in range(WARM_QUESTIONS + QUESTIONS):
         text = " ".join(f"w{chance.randrange(20, 3_000):x}q" for _ in range(3))
         [vector] = encoder.encode([text])
@@ -158,27 +158,56 @@ async def _timed(
             }
         )
         times.append(time.perf_counter())
-        results = await retrieval.search(Query.plain(text), access)
-        times.append(time.perf_counter())
-        assert results.hits
+        for mode in Mode:
+            results = await retrieval.search(Query.plain(text), access, mode=mode)
+            times.append(time.perf_counter())
+            assert results.hits
         if number >= WARM_QUESTIONS:
-            for spent, (start, end) in zip((smallest, bare, hybrid), pairwise(times), strict=True):
-                spent.append(end - start)
-    return bare, smallest, hybrid
+            for name, (start, end) in zip(spent, pairwise(times), strict=True):
+                spent[name].append(end - start)
+    return spent
+
+
+def _write(found: list[dict[str, float]], before: str) -> None:
+    picture = Picture(1)
+    names = {"smallest_knn_ms": "ten nearest of anybody's", "bare_knn_ms": "bare kNN, filtered"}
+    names |= {f"{mode}_ms": f"a whole {mode} search" for mode in Mode}
+    lines = {said: [(row["documents"], row[name]) for row in found] for name, said in names.items()}
+    picture.lines(0, "a search over documents", lines, ("documents", "ms, median"), logarithmic=True)
+    picture.save(NAME)
+    listed = " ".join(str(row["documents"]) for row in found)
+    columns = [*names, "hybrid_p95_ms"]
+    parts = [
+        f"`python -m benchmarks.search_latency --documents {listed}`, {before}. Milliseconds, median of"
+        f" {QUESTIONS} questions; the model's time is left out.",
+        table(
+            ("documents", *names.values(), "hybrid, p95", "hybrid against bare kNN (≤ 3)"),
+            [
+                (f"{row['documents']:,}", *(row[column] for column in columns), f"{row['ratio']} ×")
+                for row in found
+            ],
+        ),
+    ]
+    write_page(NAME, "Search", parts)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--documents", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--write", action="store_true", help="write docs/performance/search_latency.md")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
-    with start_stack() as stack:
-        results = asyncio.run(measure(stack.elasticsearch_url, options.documents))
-    for name, value in results.items():
-        print(f"{name:16}{value:>12,}")
+    before, found = machine(), []
+    for documents in options.documents:
+        with start_stack() as stack:
+            found.append(asyncio.run(measure(stack.elasticsearch_url, documents)))
+        for name, value in found[-1].items():
+            print(f"{name:20}{value:>12,}", flush=True)
+    if options.write:
+        _write(found, before)
     if options.json:
-        print(json.dumps(results))
+        print(json.dumps(found[-1]))
 
 
 if __name__ == "__main__":

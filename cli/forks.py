@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,15 +38,22 @@ class Fork:
     """A running command, with the part of ``subprocess.Popen`` that we use."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, *, piped: bool = False
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        piped: bool = False,
+        before: Callable[[], None] | None = None,
     ) -> None:
         """Run ``mailstream ARGUMENTS`` in a session of its own; what it says is added to ``log``.
 
-        ``piped``: its standard output is read from ``stdout`` instead.
+        ``piped``: its standard output is read from ``stdout`` instead. ``before`` (a function of a module) is
+        called there before the command begins: tests plant a fault with it.
         """
         receiver, sender = _FORKS.Pipe(duplex=False) if piped else (None, None)
         self._process = _FORKS.Process(
-            target=_run, args=(tuple(arguments), dict(environment), log, sender), daemon=True
+            target=_run, args=(tuple(arguments), dict(environment), log, sender, before), daemon=True
         )
         self._process.start()
         assert self._process.pid is not None, "it was started"
@@ -89,7 +96,11 @@ class Fork:
 
 
 def _run(
-    arguments: tuple[str, ...], environment: dict[str, str], log: Path, output: Connection | None
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    log: Path,
+    output: Connection | None,
+    before: Callable[[], None] | None,
 ) -> None:
     from cli.main import main
 
@@ -105,4 +116,6 @@ def _run(
     # What is handed down to us keeps the process that forked us alive as long as we are.
     os.closerange(sys.stderr.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     sys.argv = ["mailstream", *arguments]
+    if before is not None:
+        before()
     main(list(arguments))

@@ -268,7 +268,9 @@ _COLUMNS = (
     "api_events",
     "api_seconds",
     "imap_seconds",
+    "api_requests",
     "imap_requests",
+    "api_bytes",
     "imap_bytes",
 )
 

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,9 @@ class Pipeline:
     policies: dict[str, Any] = field(default_factory=dict)  # further fields of the mailboxes' records
     imap: bool = False  # whether the emulator speaks IMAP too
     metrics: bool = False  # whether each process serves its metrics, see ``metrics_ports``
+    before: dict[str, Callable[[], None]] = field(
+        default_factory=dict
+    )  # see ``Fork``; by process, "" for all
 
     def __post_init__(self) -> None:
         self.processes: dict[str, Fork] = {}
@@ -147,8 +150,12 @@ class Pipeline:
 
     async def _prepare(self) -> None:
         await apply_topics(self.settings.kafka, with_partitions(self.settings.topic_partitions))
+        await self.add(self.gmail["mailboxes"])
+
+    async def add(self, described: Iterable[dict[str, Any]]) -> None:
+        """Register mailboxes, as the emulator describes them: the source begins with them within a second."""
         mailboxes = []
-        for mailbox in self.gmail["mailboxes"]:
+        for mailbox in described:
             credentials = {name: mailbox[name] for name in ("client_id", "client_secret", "refresh_token")}
             record = MailboxRecord(
                 mailbox_id=mailbox_id_of(mailbox["address"]),
@@ -183,7 +190,8 @@ class Pipeline:
         if self.metrics and self.gmail:
             [self.metrics_ports[name]] = free_ports(1)
             environment["METRICS_PORT"] = str(self.metrics_ports[name])
-        process = Fork(arguments, environment, self.directory / f"{name}.log", piped=piped)
+        before = self.before.get(name.partition("-")[0], self.before.get("")) if self.gmail else None
+        process = Fork(arguments, environment, self.directory / f"{name}.log", piped=piped, before=before)
         self.processes[name] = process
         return process
 

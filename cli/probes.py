@@ -1,4 +1,5 @@
-"""What a process says of itself over HTTP, on METRICS_PORT: ``/healthz``, ``/readyz`` and ``/metrics``.
+"""What a process says of itself over HTTP, on METRICS_PORT: ``/healthz``, ``/readyz`` and ``/metrics``; and
+the watchdog that ends a process which comes on no further, so that its supervisor starts it again.
 
 Alive is who comes on: a worker whose committed offsets move, or that has nothing before it; a source whose
 rounds go on. Ready is who is answered by Kafka and Elasticsearch. While one of them is away nobody is called
@@ -8,6 +9,8 @@ dead: to be started again would not help him.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socketserver
 import threading
 import time
@@ -27,6 +30,8 @@ from schemas import topics
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 # An attachment may take the slow lane 15 minutes, and the next one, which was waiting behind it, as long.
@@ -54,17 +59,24 @@ class Meter(Protocol):
 class Probes:
     """What is known of this process. ``look`` and the process itself write it, any thread reads it.
 
-    ``group``: the consumer group whose offsets show that a worker comes on. ``judged``: standing still means
-    to be dead; without a group the process must say ``moved`` itself then.
+    ``group``: the consumer group whose offsets show that a worker comes on. ``judged``: standing still for
+    ``stalled_seconds`` (0: however long) means to be dead; without a group the process must say ``moved``
+    itself then.
     """
 
     def __init__(
-        self, group: str | None = None, *, judged: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        group: str | None = None,
+        *,
+        judged: bool = False,
+        stalled_seconds: float = STALLED_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._group = group
-        self._judged = judged or group is not None
+        self.judged = stalled_seconds > 0 and (judged or group is not None)
+        self._stalled_seconds = stalled_seconds
         self._clock = clock
-        self._moved_at = clock()
+        self._moved_at = self._looked_at = clock()
         self._partitions: frozenset[Partition] = frozenset()
         self._committed: dict[Any, int] = {}
         self._needs: str | None = None  # what it lacks
@@ -82,7 +94,7 @@ class Probes:
     def dead(self) -> str | None:
         """Why the process should be ended; None: it is alive."""
         still_seconds = self._clock() - self._moved_at
-        if not self._judged or still_seconds <= STALLED_SECONDS:
+        if not self.judged or still_seconds <= self._stalled_seconds:
             return None
         return f"nothing has moved for {still_seconds:.0f} s"
 
@@ -100,23 +112,35 @@ class Probes:
 
     async def look(self, meter: Meter) -> None:
         """Ask Kafka whether the committed offsets have moved. Raises UnavailableError, ConfigurationError."""
+        if self._clock() - self._looked_at > _STALE_SECONDS:
+            self.moved()  # we were stopped ourselves (SIGSTOP, a machine that slept), and so was the work
+        self._looked_at = self._clock()
         if self._group is None:
             await meter.ends([topics.MAILBOXES.name])
             return
         ours = self._partitions
         known = await meter.committed(self._group)
-        committed = {tp: offset for tp, offset in known.items() if tp in ours}
-        ends = await meter.ends(sorted({topic for topic, _ in ours} or {topics.MAILBOXES.name}))
-        waiting = await meter.behind(self._group, {tp: end for tp, end in ends.items() if tp in ours})
+        ends = await meter.ends(sorted({topic for topic, _ in ours} or _topics_of(self._group)))
+        # Without a partition it is judged by all of them: it may be the group that nobody is assigned in.
+        judged = {tp: end for tp, end in ends.items() if tp in ours or not ours}
+        committed = {tp: offset for tp, offset in known.items() if tp in judged}
+        waiting = await meter.behind(self._group, judged)
         if not waiting or committed != self._committed:
             self.moved()
         self._committed = committed
 
     def watch(self, kafka: Broker | str, elasticsearch: Server | str | None) -> None:
-        """Look again and again, in a thread of its own, whatever the process does meanwhile."""
+        """Look again and again, in a thread of its own, whatever the process does meanwhile; end it when it
+        is dead. It is ended at once: what holds its loop would hold an orderly end, too."""
         self.lacks("nobody has looked yet")
         work = _watch(self, kafka, elasticsearch)
         threading.Thread(target=lambda: asyncio.run(work), name="probes", daemon=True).start()
+
+
+def _topics_of(group: str) -> set[str]:
+    """What a group consumes."""
+    found = {topic for known, names in topics.STAGES.values() if known == group for topic in names}
+    return found or {topics.MAILBOXES.name}
 
 
 async def _watch(probes: Probes, kafka: Broker | str, elasticsearch: Server | str | None) -> None:
@@ -133,6 +157,9 @@ async def _watch(probes: Probes, kafka: Broker | str, elasticsearch: Server | st
                         if index is not None:
                             await index.exists()
                     probes.lacks(None)
+                    if (problem := probes.dead()) is not None:
+                        log.critical("%s, though there is work: ending, to be started again", problem)
+                        os._exit(1)
                     await asyncio.sleep(LOOK_SECONDS)
         except MailstreamError as error:
             probes.lacks(str(error))

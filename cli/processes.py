@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
 RESTART_SECONDS = 1.0
+# Scans take minutes and every core there is: what somebody waits for gets its milliseconds before them.
+OCR_NICENESS = 10
 
 
 @click.command()
@@ -42,7 +44,7 @@ def source() -> None:
     from connectors.source import SourceConfig, SourceConnector
 
     config = settings()
-    probes = Probes(judged=True)
+    probes = Probes(judged=True, stalled_seconds=config.stalled_seconds)
     start_observing(config, watched(config, probes))
     mailboxes = OpenMailboxes(config, config.gmail_source_share, listens=True)
     sync = SyncConfig(
@@ -154,7 +156,7 @@ def _run_faust(name: str) -> None:
 
     config = settings()
     group, _ = STAGES[name]
-    probes = Probes(group)
+    probes = Probes(group, stalled_seconds=config.stalled_seconds)
     start_observing(config, watched(config, probes))
     with asyncio.Runner(
         loop_factory=asyncio.new_event_loop
@@ -180,7 +182,7 @@ def worker_config(config: Settings, name: str) -> Any:
         open_mailbox=mailboxes.open,
         on_part=lambda part: mailboxes.gmail.quota.set_part(part),
         open_once=lambda: once_per_content(config),
-        open_engine=lambda once: engine(config, once),
+        open_engine=lambda once: engine(config, once, niceness=OCR_NICENESS if is_slow else 0),
         encoder=config.encoder_name,
         languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
@@ -188,7 +190,7 @@ def worker_config(config: Settings, name: str) -> Any:
     )
 
 
-def engine(config: Settings, once: Any = None) -> Any:
+def engine(config: Settings, once: Any = None, *, niceness: int = 0) -> Any:
     """The ephemeral engine that the settings describe; ``once`` remembers what was read lately."""
     from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
@@ -200,7 +202,7 @@ def engine(config: Settings, once: Any = None) -> Any:
         languages=config.language_codes,
     )
     return EphemeralAttachmentHandler(
-        PoolConfig(config.ephemeral_directory, config.parser_processes),
+        PoolConfig(config.ephemeral_directory, config.parser_processes, niceness=niceness),
         limits,
         scanner(config, limits.max_attachment_bytes),
         once,

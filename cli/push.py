@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 64 * 1024
 # More at once are told to come again: Pub/Sub does.
 MAX_REQUESTS_IN_FLIGHT = 200
+# Within which a request's head must have come, and then its body: who sends a byte now and then keeps a
+# connection for no longer.
+HEAD_SECONDS, BODY_SECONDS = 30.0, 10.0
+# What comes behind an answer is read for this long, so that its sender sees the answer.
+LINGER_SECONDS = 1.0
 EMPTY_PULL_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 60.0
 
 
@@ -68,7 +73,7 @@ async def _serve(config: Settings) -> None:
         config.push_service_account or "",
     )
     async with _hints(config) as hints:
-        runner = web.AppRunner(application(verifier, hints), access_log=None, handle_signals=False)
+        runner = endpoint(verifier, hints)
         await runner.setup()
         try:
             try:
@@ -83,6 +88,17 @@ async def _serve(config: Settings) -> None:
             await runner.cleanup()
 
 
+def endpoint(verifier: PushVerifier, hints: Hints) -> web.AppRunner:
+    """``application`` as it is served."""
+    return web.AppRunner(
+        application(verifier, hints),
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=HEAD_SECONDS,  # runs from the connection on, and until a head is complete
+        lingering_time=LINGER_SECONDS,
+    )
+
+
 def application(verifier: PushVerifier, hints: Hints) -> web.Application:
     """The endpoint: POST / or /push takes a push, GET /healthz says that it could."""
     in_flight = asyncio.Semaphore(MAX_REQUESTS_IN_FLIGHT)
@@ -93,8 +109,11 @@ def application(verifier: PushVerifier, hints: Hints) -> web.Application:
         async with in_flight:
             try:
                 await verifier.verify(request.headers.get("Authorization"))
-                body = await request.read()
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await request.read()
                 return await _take(body, hints)
+            except TimeoutError:
+                return _answer(408, "slow")
             except TokenRefusedError:
                 return _answer(401, "refused")
             except TokenForbiddenError:

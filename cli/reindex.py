@@ -15,12 +15,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.settings import Settings, settings
 from connectors.elasticsearch import Vectors, Version, Versions
-from connectors.encoder import Encoder, open_encoder
+from connectors.encoder import Encoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Producer, Table
 from schemas import mapping, topics
 from schemas.languages import analyzer_for
 from streams.dead_letters import DeadLetters
+from streams.embeddings import LazyEncoder
 from streams.forward import DocumentsLog
 from streams.gone import Gone
 from streams.index import Indexer
@@ -51,7 +52,7 @@ def reindex(from_beginning: bool, cancel: bool, drop_old: bool, force: bool, as_
         if cancel or drop_old:
             result = asyncio.run(_remove(config, unfinished=cancel))
         else:
-            result = asyncio.run(_reindex(config, console, from_beginning=from_beginning, force=force))
+            result = asyncio.run(rebuild(config, console, from_beginning=from_beginning, force=force))
     except KeyboardInterrupt:
         console.print("stopped: `mailstream reindex` goes on from here, --cancel removes what there is")
         raise SystemExit(1) from None
@@ -81,11 +82,12 @@ def _sorted_out(found: list[Version]) -> tuple[Version | None, list[Version], li
     return live, older, [version for version in found if version.number > number]
 
 
-async def _reindex(
-    config: Settings, console: Console, *, from_beginning: bool, force: bool
+async def rebuild(
+    config: Settings, console: Console, *, from_beginning: bool = False, force: bool = False
 ) -> dict[str, Any]:
+    """Build a new version and put it in place, or go on with one; returns what the command prints."""
     started = time.monotonic()
-    encoder = await asyncio.to_thread(open_encoder, config.encoder_name)
+    encoder = LazyEncoder(config.encoder_name)
     async with (
         Versions.open(config.elasticsearch) as versions,
         Producer(config.kafka) as producer,

@@ -5,6 +5,8 @@ import base64
 import hashlib
 import hmac
 import logging
+import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -26,13 +28,16 @@ from schemas.events import MailboxRecord
 
 log = logging.getLogger(__name__)
 
+END_SECONDS = 12.0
+
 
 def start_observing(settings: Settings, probes: Probes | None = None) -> None:
     """Logs to standard error, metrics and probes to their port, traces to where they are collected; without
-    ``probes``, alive is ready.
+    ``probes``, alive is ready. From now on a crash leaves no core dump: mail would stand in it.
 
     Raises ConfigurationError where the port is taken, or the extra for traces is not installed.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     start_logging(settings.log_level, settings.log_format)
     show_mailboxes(settings.metrics_mailboxes)
     if settings.otel_exporter_otlp_endpoint:
@@ -47,8 +52,8 @@ def start_observing(settings: Settings, probes: Probes | None = None) -> None:
 
 
 def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:
-    """These probes, which from now on look at the servers of ours. Nobody looks where nobody asks."""
-    if settings.metrics_port:
+    """These probes, which from now on look at the servers of ours, and end a process that stands still."""
+    if settings.metrics_port or probes.judged:
         probes.watch(settings.kafka, settings.elasticsearch if elasticsearch else None)
     return probes
 
@@ -170,14 +175,30 @@ class OpenMailboxes:
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then."""
+    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then.
+
+    What has not ended after END_SECONDS, because a server that it says good-bye to is away, ends with exit
+    code 1: what was not confirmed comes again.
+    """
 
     async def body() -> None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            task.cancel()
+            loop.call_later(END_SECONDS, give_up)
+
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, task.cancel)
+            loop.add_signal_handler(name, end)
         with suppress(asyncio.CancelledError):
             await task
 
     asyncio.run(body())
+
+
+def give_up() -> None:
+    """End the process where it stands."""
+    log.error("not ended after %.0f s: a server does not answer; ending without it", END_SECONDS)
+    logging.shutdown()
+    os._exit(1)

@@ -52,6 +52,8 @@ def serve(host: str | None, port: int | None) -> None:
 async def _serve(config: Settings, host: str, port: int) -> None:
     import uvicorn
 
+    from cli.slow_clients import PromptProtocol
+
     await check_servers(config)
     async with _application(config) as app:
         server = uvicorn.Server(
@@ -59,6 +61,7 @@ async def _serve(config: Settings, host: str, port: int) -> None:
                 app,
                 host=host,
                 port=port,
+                http=PromptProtocol,
                 log_config=None,
                 access_log=False,  # addresses of requests hold queries
                 server_header=False,

@@ -241,6 +241,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Mailboxes that have metrics of their own in each process; of all, the worst is told",
     )
+    stalled_seconds: float = Field(
+        1_800.0,
+        ge=0,
+        description="A process that comes on no further with work before it ends after this long; 0 never",
+    )
     otel_exporter_otlp_endpoint: str = Field(
         "", description="Where traces go (OTLP over HTTP), with the extra `otel`; none: nobody traces"
     )

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from connectors.clamav_check import check_answers, check_configuration
-from connectors.errors import ConfigurationError, ScannerDroppedError, ScannerUnavailableError
+from connectors.errors import (
+    ConfigurationError,
+    ScannerDroppedError,
+    ScannerFullError,
+    ScannerUnavailableError,
+)
 from schemas.outcomes import Scan, ScanVerdict
 
 BLOCK_BYTES = 256 * 1024
@@ -25,6 +30,7 @@ ANSWER_SECONDS = 5.0  # for a question that takes no scan
 _LENGTH = struct.Struct("!I")
 _NOT_LOOKED_THROUGH = ("Heuristics.Limits.Exceeded", "Heuristics.Encrypted")
 _TOO_LONG = "INSTREAM size limit exceeded"
+_NO_ROOM = "stream: Can't "  # write to file, create temporary directory, allocate memory
 _MAX_ANSWER_BYTES = 64 * 1024
 
 
@@ -158,13 +164,15 @@ async def _answer(connection: socket.socket) -> str:
 
 def _verdict(answer: str) -> ScanVerdict:
     """What clamd's words mean: only ``OK`` is clean. Raises ScannerUnavailableError where the trouble is its
-    own (a full directory) and not the document's."""
+    own and not the document's, and ScannerFullError where it may be either's."""
     if answer == "stream: OK":
         return ScanVerdict(Scan.CLEAN)
     if answer.startswith("stream: ") and answer.endswith(" FOUND"):
         signature = answer.removeprefix("stream: ").removesuffix(" FOUND")
         unseen = signature.startswith(_NOT_LOOKED_THROUGH)
         return ScanVerdict(Scan.UNSCANNED if unseen else Scan.INFECTED, signature)
+    if answer.startswith(_NO_ROOM):
+        raise ScannerFullError(f"clamd has no room: {answer[:200]}")
     if answer.startswith(("stream: ", _TOO_LONG)):
         return ScanVerdict(Scan.UNSCANNED)
     raise ScannerUnavailableError(f"clamd does not scan: {answer[:200]}")

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, ScannerUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ Stream = Callable[[Iterable[bytes]], Awaitable[str]]
 
 async def check_answers(stream: Stream, largest_bytes: int, directory: Path | None) -> None:
     """Ask about what a clamd set up carelessly calls clean. With a ``directory`` its temporary file must be
-    seen there. Raises ConfigurationError, and what ``stream`` raises."""
+    seen there. Raises ConfigurationError, ScannerUnavailableError where clamd itself is in trouble, and what
+    ``stream`` raises."""
     # Bytes that no clamd has seen: what it knows to be clean, it does not look at again.
     new = os.urandom(16)
     found = "FOUND"
@@ -57,7 +58,7 @@ async def check_answers(stream: Stream, largest_bytes: int, directory: Path | No
             stream, [sealed], "Encrypted", "set AlertEncrypted yes: clamd calls clean what it cannot open"
         )
     spied = _Spied(new, largest_bytes, directory)
-    answer = await stream(spied)
+    answer = await _answer(stream, spied)
     for words, name in (("INSTREAM size", "StreamMaxLength"), ("MaxFileSize", "MaxFileSize")):
         if words in answer:
             raise ConfigurationError(f"clamd.conf: set {name} above {largest_bytes // MEBIBYTE}M")
@@ -70,10 +71,18 @@ async def check_answers(stream: Stream, largest_bytes: int, directory: Path | No
 
 
 async def _ask(stream: Stream, blocks: Iterable[bytes], expected: str, complaint: str) -> None:
-    answer = await stream(blocks)
+    answer = await _answer(stream, blocks)
     if expected not in answer:
         log.error("clamd answered a probe with: %s", answer[:200])
         raise ConfigurationError(f"clamd.conf: {complaint}")
+
+
+async def _answer(stream: Stream, blocks: Iterable[bytes]) -> str:
+    answer = await stream(blocks)
+    if "Error writing" in answer or "Can't " in answer:
+        # A full directory says nothing of how it is set up.
+        raise ScannerUnavailableError(f"clamd has no room for a probe: {answer[:200]}")
+    return answer
 
 
 class _Spied:

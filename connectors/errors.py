@@ -37,6 +37,10 @@ class ScannerDroppedError(ScannerUnavailableError):
     """The scanner hung up on a document: it was ended meanwhile, or the document ended it."""
 
 
+class ScannerFullError(ScannerDroppedError):
+    """The scanner has no room left for a document: its directory is full, or the document takes it all."""
+
+
 # --- Gmail ---------------------------------------------------------------------------------------------
 
 

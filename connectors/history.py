@@ -40,9 +40,10 @@ class Translator:
 
     def release(self) -> Iterator[MessageChange]:
         """The upserts of the drafts that have been left alone for long enough."""
-        ready_before = self.now() - self.quiet_seconds * 1000
+        now = self.now()
         for message_id, draft in list(self.drafts.items()):
-            if draft.seen_at <= ready_before:
+            # One of the future was seen before the clock went back: nobody knows when.
+            if draft.seen_at > now or now - draft.seen_at >= self.quiet_seconds * 1000:
                 del self.drafts[message_id]
                 yield self._event(ChangeKind.UPSERT, message_id, draft.history_id, draft.label_ids)
 
@@ -64,7 +65,7 @@ class Translator:
     def _deleted(self, entry: HistoryEntry) -> Iterator[MessageChange]:
         held = self.drafts.pop(entry.message_id, None)
         # One that may have been released by a process that died before it could note so is no secret.
-        if held is not None and self.now() - held.seen_at < self.quiet_seconds * 500:
+        if held is not None and 0 <= self.now() - held.seen_at < self.quiet_seconds * 500:
             return
         if self.mailbox.deletions == "mirror":
             yield self._of(entry, ChangeKind.DELETE, None)

@@ -23,6 +23,7 @@ from connectors.broker import Broker, broker
 from connectors.errors import ConfigurationError, UnavailableError
 from schemas.events import Event
 from schemas.headers import Headers, unreadable_version
+from schemas.identity import partition_for
 from schemas.topics import DOCUMENTS
 
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
@@ -65,6 +66,12 @@ class Record:
     value: bytes | None
     written_at: int | None = None  # milliseconds since 1970; None where nobody asked for it
     headers: Headers = ()
+    ahead: bool = False  # read before its turn, in which it comes again
+
+
+def _partition(key: bytes, partitions: Sequence[int], _available: Sequence[int]) -> int:
+    # As aiokafka does it, which hashes a key in Python each time: a mailbox's events all have the same one.
+    return partitions[partition_for(key.decode(), len(partitions))]
 
 
 class Producer:
@@ -82,6 +89,7 @@ class Producer:
             acks="all",
             compression_type="zstd",
             linger_ms=5,
+            partitioner=_partition,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_SECONDS * 1000,
         )
@@ -365,7 +373,8 @@ class LagMeter:
         waiting = 0
         for tp, end in ends.items():
             known = committed.get(tp)
-            start = known.offset if known is not None and known.offset >= 0 else starts[tp]
+            # What retention has removed waits for nobody.
+            start = max(known.offset if known is not None else 0, starts[tp])
             waiting += max(0, end - start)
         return waiting
 

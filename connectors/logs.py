@@ -7,13 +7,20 @@ exception is told by its class and its place, because its text may quote what it
 
 import json
 import logging
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
 
+from connectors.errors import MailstreamError
 from schemas.identity import hashed
+
+log = logging.getLogger(__name__)
 
 _about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
 
@@ -31,6 +38,35 @@ def about(mailbox_id: str, message_id: str | None = None) -> Iterator[None]:
         _about.reset(token)
 
 
+def _message(record: logging.LogRecord) -> str:
+    """A record's message in which the errors of others are named by their class.
+
+    Libraries log their errors as arguments (``"Crashed reason=%r"``), and asyncio writes the error of a task
+    that nobody waited for into the message itself.
+    """
+    if isinstance(record.args, tuple):
+        said = record.msg % tuple(map(_named, record.args)) if record.args else str(record.msg)
+    else:
+        said = record.getMessage()
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None:
+        for quoted in (repr(error), str(error)):
+            if not isinstance(error, MailstreamError) and quoted:
+                said = said.replace(quoted, type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return said
+
+
+def _named(argument: object) -> object:
+    if isinstance(argument, BaseException) and not isinstance(argument, MailstreamError):
+        return type(argument).__name__
+    return argument
+
+
+def _places(trace: TracebackType | None) -> list[str]:
+    return [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(trace)]
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message; where known mailbox, message_id, error, trace."""
 
@@ -40,34 +76,44 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **(_about.get() or {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
             kind, _, trace = record.exc_info
             line["error"] = kind.__name__
-            line["trace"] = [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(trace)]
+            line["trace"] = _places(trace)
         return json.dumps(line, ensure_ascii=False)
 
 
 class TextFormatter(logging.Formatter):
     """The same for people."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-
     def format(self, record: logging.LogRecord) -> str:
         """A line, with what it is about at its end."""
         fields = " ".join(f"{name}={value}" for name, value in (_about.get() or {}).items())
-        line = super().format(record)
-        return f"{line} [{fields}]" if fields else line
+        line = f"{self.formatTime(record)} {record.levelname} {record.name} {_message(record)}"
+        line = f"{line} [{fields}]" if fields else line
+        if record.exc_info and record.exc_info[0] is not None:
+            kind, _, trace = record.exc_info
+            line += "".join(f"\n  {place}" for place in (kind.__name__, *_places(trace)))
+        return line
 
 
 def start_logging(level: str, form: str) -> None:
-    """Log to standard error from ``level`` on, as "text" or "json"."""
+    """Log to standard error from ``level`` on, as "text" or "json"; what nobody catches is logged, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
     for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    sys.excepthook = _crashed
+    threading.excepthook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)
+    sys.unraisablehook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _crashed(kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+    """Python's own hook would print the error with its text."""
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        log.critical("not caught: %s", error, exc_info=(kind, error, trace))

@@ -59,6 +59,10 @@ class MailSource(Protocol):
         """Units that may be spent on it at once; None where nobody counts."""
 
     @property
+    def spent(self) -> tuple[int, int]:
+        """Bytes received and requests sent since the start."""
+
+    @property
     def raw_query(self) -> str | None:
         """Finds the messages that a raw fetch is cheaper for; None where it makes no difference."""
 

@@ -217,8 +217,8 @@ gmail_watch_expiry_gauge = MailboxGauge(
 gmail_pushes_counter = _counter(
     "gmail_pushes",
     "notifications",
-    "Gmail's notifications: forwarded, duplicate, unknown_mailbox, malformed, refused, forbidden, busy,"
-    " unavailable",
+    "Gmail's notifications: forwarded, duplicate, unknown_mailbox, malformed, refused, forbidden, slow,"
+    " busy, unavailable",
     "outcome",
 )
 

@@ -28,6 +28,7 @@ from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
 from connectors.metrics import forget_mailbox, source_mailboxes_gauge, source_parked_counter
+from connectors.spending import Spending
 from schemas import topics
 from schemas.events import (
     Cursor,
@@ -65,6 +66,7 @@ class _Running:
     source: MailSource
     task: asyncio.Task[None]
     record: MailboxRecord
+    value: bytes  # of which the record was read
     credential: bytes | None
     observing: asyncio.Task[None] | None = None  # of a dual run: the other way to the mailbox
 
@@ -138,12 +140,17 @@ class SourceConnector:
                 # What a source that was killed owned is followed again after this long.
                 session_timeout_ms=8_000,
                 heartbeat_interval_ms=2_000,
+                # A partition that is not in the request under way waits for its end.
+                fetch_max_wait_ms=100,
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)
             self._cursor_partitions = await producer.partitions(topics.CURSORS.name)
             requests.subscribe([topics.SYNC_REQUESTS.name], listener=self._ownership)
-            measuring = asyncio.create_task(measure_lag(kafka))
+            spending = Spending(
+                producer, lambda: [(running.record, running.source) for running in self._running.values()]
+            )
+            aside = [asyncio.create_task(measure_lag(kafka)), asyncio.create_task(spending.run())]
             try:
                 while True:
                     await self._take_requests(requests, registry)
@@ -151,8 +158,9 @@ class SourceConnector:
                     await self._balance(registry, cursors, producer, downstream)
                     self._on_round()
             finally:
-                measuring.cancel()
-                await asyncio.gather(measuring, return_exceptions=True)
+                for task in aside:
+                    task.cancel()
+                await asyncio.gather(*aside, return_exceptions=True)
                 await self._stop_all()
 
     def _gained(self, partitions: int) -> None:
@@ -211,7 +219,7 @@ class SourceConnector:
             [
                 mailbox_id
                 for mailbox_id, running in self._running.items()
-                if wanted.get(mailbox_id) != running.record
+                if wanted.get(mailbox_id) is not running.record
                 or registry.values.get(credential_key(mailbox_id)) != running.credential
             ]
         )
@@ -225,10 +233,10 @@ class SourceConnector:
             except MailstreamError as error:
                 await self._park(producer, record, error)
                 continue
-            value = cursors.values.get(mailbox_id)
+            cursor = cursors.values.get(mailbox_id)
             sync = MailboxSync(
                 record,
-                Cursor.decode(value) if value else None,
+                Cursor.decode(cursor) if cursor else None,
                 source,
                 producer,
                 downstream,
@@ -238,7 +246,8 @@ class SourceConnector:
                 partial(_suppressed, registry, mailbox_id),
             )
             task = asyncio.create_task(sync.run())
-            running = self._running[mailbox_id] = _Running(sync, source, task, record, credential)
+            value = registry.values[mailbox_id]
+            running = self._running[mailbox_id] = _Running(sync, source, task, record, value, credential)
             if record.source == "dual" and self._observe is not None:
                 running.observing = asyncio.create_task(self._observe(record, credential, producer))
         for running in list(self._running.values()):
@@ -258,13 +267,20 @@ class SourceConnector:
         return chores
 
     def _wanted(self, registry: Table) -> dict[str, MailboxRecord]:
-        return {
-            mailbox_id: MailboxRecord.decode(value)
-            for mailbox_id, value in registry.values.items()
-            if "/" not in mailbox_id
-            and partition_for(mailbox_id, self._partitions) in self._ownership.partitions
-            and self._is_followed(value)
-        }
+        """The live mailboxes of our partitions; a record that has not changed is the one that runs."""
+        wanted = {}
+        for mailbox_id, value in registry.values.items():
+            if (
+                "/" in mailbox_id
+                or partition_for(mailbox_id, self._partitions) not in self._ownership.partitions
+            ):
+                continue
+            running = self._running.get(mailbox_id)
+            unchanged = running is not None and running.value == value
+            record = running.record if running and unchanged else MailboxRecord.decode(value)
+            if record.state is MailboxState.LIVE:
+                wanted[mailbox_id] = record
+        return wanted
 
     @staticmethod
     def _is_followed(value: bytes) -> bool:

@@ -142,11 +142,12 @@ def open_stack(
     detached: bool = False,
     brief: bool = False,
     known: Mapping[str, Any] | None = None,
+    kafka_settings: Mapping[str, str] | None = None,
 ) -> Stack:
     """Start a provider's servers and wait for both. ``detached`` ones outlive this process.
 
     ``known`` holds the ``describe()`` of each server of an earlier start: its ports are kept, and what still
-    runs is left alone.
+    runs is left alone. ``kafka_settings`` replace those of Maven's broker.
     """
     if provider == "external":
         return external_stack()
@@ -155,7 +156,9 @@ def open_stack(
         if provider == "testcontainers":
             stack = _container_stack(ports, known or {}, detached=detached)
         elif provider == "maven":
-            stack = _maven_stack(directory, ports, detached=detached, brief=brief)
+            stack = _maven_stack(
+                directory, ports, detached=detached, brief=brief, kafka_settings=kafka_settings
+            )
         else:
             raise DevstackError(f"the provider {provider} is not one of {', '.join(PROVIDERS)}")
         try:
@@ -187,7 +190,12 @@ def external_stack(environment: Mapping[str, str] | None = None) -> Stack:
 
 
 def _maven_stack(
-    directory: Path | None, ports: Mapping[str, tuple[int, ...]], *, detached: bool, brief: bool
+    directory: Path | None,
+    ports: Mapping[str, tuple[int, ...]],
+    *,
+    detached: bool,
+    brief: bool,
+    kafka_settings: Mapping[str, str] | None,
 ) -> Stack:
     java_home = find_java_home()
     java_options = local.BRIEF_OPTIONS if brief else ()
@@ -229,6 +237,7 @@ def _maven_stack(
             detached=detached,
             scratch=ours,
             java_options=java_options,
+            further_settings=kafka_settings,
         )
     except BaseException:
         remove()

@@ -23,7 +23,7 @@ def now_milliseconds() -> int:
 class Event(BaseModel):
     """Base of everything that is written to a topic: immutable, JSON on the wire."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     # Major and minor. A new optional field raises the minor; the major is that of the topic's name.
     schema_version: ClassVar[tuple[int, int]] = (1, 0)
@@ -313,13 +313,17 @@ class Observation(Event):
     """What IMAP saw of a message in a dual run (``mail.observations``; key: mailbox_id).
 
     For comparison only: IMAP and the API have no common order. ``seen``: it is there, with these labels and
-    parts; ``labels``: its labels are others; ``gone``: it is in no folder any more.
+    parts; ``labels``: its labels are others; ``gone``: it is in no folder any more; ``spent``: what the API
+    took meanwhile, about no message.
     """
 
     mailbox_id: MailboxId
     epoch: Epoch
-    message_id: Annotated[str, identifying("X-GM-MSGID in hex, which is the API's id")]
-    kind: Annotated[Literal["seen", "labels", "gone"], operational("what was seen of it")]
+    message_id: Annotated[
+        str, identifying("X-GM-MSGID in hex, which is the API's id; empty for what was spent")
+    ]
+    kind: Annotated[Literal["seen", "labels", "gone", "spent"], operational("what was seen of it")]
+    way: Annotated[Literal["imap", "gmail_api"], operational("by which way the mailbox was read")] = "imap"
     thread_id: Annotated[str | None, identifying("X-GM-THRID in hex")] = None
     label_ids: Annotated[
         tuple[str, ...], identifying("the system's by the API's ids, others by a hash of their names")
@@ -332,8 +336,8 @@ class Observation(Event):
     observed_at: Annotated[int, operational("when it was seen", Unit.TIME)] = Field(
         default_factory=now_milliseconds
     )
-    spent_bytes: Annotated[int, operational("received for this observation", Unit.BYTES)] = 0
-    spent_requests: Annotated[int, operational("commands sent for this observation", Unit.COUNT)] = 0
+    spent_bytes: Annotated[int, operational("received since the last observation", Unit.BYTES)] = 0
+    spent_requests: Annotated[int, operational("requests sent since the last observation", Unit.COUNT)] = 0
 
 
 class KeptDeletions(Event):

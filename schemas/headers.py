@@ -10,6 +10,9 @@ Headers = tuple[tuple[str, bytes], ...]
 
 SCHEMA_ID = "schema-id"  # "mailstream.MessageChange"
 SCHEMA_VERSION = "schema-version"  # "1.0": major, minor
+# Of a register that came from a mailbox's history: somebody may be waiting for it. Advice, which is not kept
+# where the record is written again.
+LIVE = ("lane", b"live")
 
 
 class ForeignSchemaError(ValueError):
@@ -26,6 +29,11 @@ def headers_of(schema_id: str, version: tuple[int, int]) -> Headers:
 def kept(headers: Headers) -> Headers:
     """Of a record's headers those that its value needs wherever it is written again."""
     return tuple((name, value) for name, value in headers if name in (SCHEMA_ID, SCHEMA_VERSION))
+
+
+def is_live(headers: Headers) -> bool:
+    """Whether a record need not wait behind those of a backfill."""
+    return LIVE in headers
 
 
 def refuse_foreign(headers: Headers, schema_id: str, major: int) -> None:

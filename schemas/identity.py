@@ -6,6 +6,7 @@ occurs in none of them.
 
 import hashlib
 import uuid
+from functools import lru_cache
 
 MESSAGE_PATH = ""  # the part path of the message's own document
 
@@ -39,6 +40,7 @@ def label_id_of(name: str) -> str:
     return f"label-{hashed(name)}"
 
 
+@lru_cache(maxsize=4096)
 def partition_for(key: str, partitions: int) -> int:
     """The partition of a key: Kafka's own default (murmur2), so that every client agrees.
 

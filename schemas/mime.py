@@ -9,21 +9,31 @@ A message/rfc822 part is a leaf here: what it contains gets paths of its own, be
 
 import base64
 import binascii
+import codecs
 import hashlib
 import io
 import quopri
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.errors import HeaderParseError
 from email.generator import BytesGenerator
 from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import Compat32
-from email.utils import collapse_rfc2231_value
 
 # Deeper trees than this are hostile: Gmail itself stops at 100 levels. What lies below is dropped.
 MAX_DEPTH = 100
+# Of a header with parameters no more is read: the standard library takes the square of its length.
+MAX_PARAMETER_CHARACTERS = 8_192
+# Nor are encoded words decoded beyond this, for the same reason; what follows stays as it stands.
+MAX_ENCODED_CHARACTERS = 65_536
+MAX_CHARSET_CHARACTERS = 40
+# Python's own codecs are no charsets of mail; some refuse what they are asked for, and punycode takes the
+# square of the size: 80 kB of it hold a worker up for a second.
+_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +137,33 @@ def text_digest(bodies: Iterable[tuple[bytes, str | None]]) -> str:
 
 def _decoded(body: bytes, charset: str | None) -> str:
     try:
-        return body.decode(charset or "utf-8")
-    except (LookupError, UnicodeDecodeError):
+        return body.decode(codec_of(charset) or "utf-8")
+    except (LookupError, ValueError):
         return body.decode("utf-8", "replace")
+
+
+def codec_of(charset: str | None) -> str | None:
+    """Python's name of a charset that a stranger named; None where there is none of that name."""
+    # Python remembers every name that it was ever asked for.
+    if not charset or len(charset) > MAX_CHARSET_CHARACTERS:
+        return None
+    try:
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        return None
+    return None if name in _NO_CHARSETS else name
+
+
+def readable(text: str) -> str:
+    """Text that UTF-8 can write: half a pair of UTF-16, which JSON and some codecs let pass, is marked."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _has_text(part: Part) -> bool:
     return part.body is None or bool(part.body.strip())
+
+
+_WITH_PARAMETERS = {"content-type", "content-disposition"}
 
 
 class _AsItStands(Compat32):
@@ -145,7 +175,7 @@ class _AsItStands(Compat32):
         return name, (value + "".join(sourcelines[1:])).rstrip("\r\n")
 
     def header_fetch_parse(self, name: str, value: str) -> str:
-        return value.strip()
+        return value[:MAX_PARAMETER_CHARACTERS].strip() if name.lower() in _WITH_PARAMETERS else value.strip()
 
     def fold_binary(self, name: str, value: str) -> bytes:
         return f"{name}:{value}{self.linesep}".encode("utf-8", "surrogateescape")
@@ -168,14 +198,14 @@ def parse(raw: bytes) -> Part:
 
 
 def _convert(message: Message, depth: int) -> Part:
-    content_type = message.get_content_type()
-    headers = tuple((name, decode_words(str(value))) for name, value in message.items())
+    content_type = readable(message.get_content_type())
+    headers = tuple((readable(name), decode_words(str(value))) for name, value in message.items())
     disposition = message.get_content_disposition()
     common = {
         "content_type": content_type,
         "headers": headers,
         "filename": file_name(message),
-        "disposition": disposition,
+        "disposition": readable(disposition) if disposition is not None else None,
         "charset": charset_of(message),
     }
     if content_type.startswith("multipart/") and message.is_multipart() and depth < MAX_DEPTH:
@@ -192,6 +222,16 @@ def _messages(message: Message) -> Iterator[Message]:
         yield from (child for child in payload if isinstance(child, Message))
 
 
+class _Writer(BytesGenerator):
+    """Writes a multipart without parts as the bytes it is; the standard library decodes it first."""
+
+    def _handle_multipart(self, msg: Message) -> None:
+        if isinstance(msg.get_payload(), str):
+            self._handle_text(msg)  # type: ignore[attr-defined]
+        else:
+            super()._handle_multipart(msg)  # type: ignore[misc]
+
+
 def nested_bytes(message: Message) -> bytes:
     """The bytes of a message/* part that the parser has already opened, undoing a transfer encoding that
     the standard forbids there and some programs use all the same."""
@@ -199,7 +239,7 @@ def nested_bytes(message: Message) -> bytes:
     for number, child in enumerate(_messages(message)):
         if number:
             written.write(message.policy.linesep.encode())
-        BytesGenerator(written, mangle_from_=False, policy=message.policy).flatten(child)
+        _Writer(written, mangle_from_=False, policy=message.policy).flatten(child)
     inner = written.getvalue()
     encoding = str(message.get("Content-Transfer-Encoding", "")).strip().lower()
     if encoding == "base64":
@@ -218,38 +258,43 @@ def decoded_payload(message: Message) -> bytes:
 
 def charset_of(message: Message) -> str | None:
     """The declared charset in lower case, or None where there is none or it cannot be read."""
-    try:
-        charset = message.get_content_charset()
-    except (LookupError, UnicodeError, AttributeError, TypeError):
-        return None
-    return charset or None
+    charset = _parameter(message, "content-type", "charset")
+    return charset.lower() if charset and charset.isascii() else None
 
 
 def file_name(message: Message) -> str | None:
     """The declared file name, RFC 2231 and RFC 2047 undone; from Content-Disposition, else Content-Type."""
     for header, parameter in (("content-disposition", "filename"), ("content-type", "name")):
-        try:
-            value = message.get_param(parameter, None, header)
-        except (ValueError, TypeError, AttributeError):
-            continue
-        if value is None:
-            continue
-        try:
-            text = collapse_rfc2231_value(value) if isinstance(value, tuple) else str(value)
-        except (LookupError, UnicodeError, TypeError):
-            text = str(value[-1]) if isinstance(value, tuple) else str(value)
-        name = decode_words(text).strip()
+        name = decode_words(_parameter(message, header, parameter) or "").strip()
         if name:
             return name
     return None
 
 
-_FOLD = re.compile(r"[ \t]*(?:\r\n|\r|\n)[ \t]*")
+def _parameter(message: Message, header: str, name: str) -> str | None:
+    """A parameter of a header, RFC 2231 undone; None where there is none, or the header cannot be read."""
+    try:
+        value = message.get_param(name, None, header)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    if value is None or isinstance(value, str):
+        return value
+    charset, _, text = value
+    codec = codec_of(charset) if charset else "ascii"
+    if codec is None:
+        return str(text)
+    try:
+        return str(text).encode("raw-unicode-escape").decode(codec, "replace")
+    except (LookupError, ValueError):
+        return str(text)
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def decode_words(value: str) -> str:
     """A header's text: folds joined, RFC 2047 words decoded, 8-bit bytes read as UTF-8 or Latin-1."""
-    value = _FOLD.sub(" ", value).strip()
+    value = " ".join(line.strip(" \t") for line in _LINE_END.split(value)).strip()
     if "\udc80" <= max(value, default="") <= "\udcff":
         raw = value.encode("utf-8", "surrogateescape")
         try:
@@ -257,19 +302,21 @@ def decode_words(value: str) -> str:
         except UnicodeDecodeError:
             value = raw.decode("latin-1")
     if "=?" not in value:
-        return value
+        return readable(value)
+    head, rest = value[:MAX_ENCODED_CHARACTERS], value[MAX_ENCODED_CHARACTERS:]
     try:
-        words = decode_header(value)
-    except (binascii.Error, ValueError, IndexError):
-        return value
-    return "".join(_word(text, charset) for text, charset in words)
+        words = decode_header(head)
+    except (HeaderParseError, ValueError, IndexError):
+        return readable(value)
+    return readable("".join(_word(text, charset) for text, charset in words) + rest)
 
 
 def _word(text: bytes | str, charset: str | None) -> str:
     if isinstance(text, str):
         return text
+    # The standard library hands over what is not encoded in this codec.
+    codec = (codec_of(charset) or "utf-8") if charset else "raw-unicode-escape"
     try:
-        # The standard library hands over what is not encoded in this codec.
-        return text.decode(charset or "raw-unicode-escape", "replace")
-    except LookupError:
+        return text.decode(codec, "replace")
+    except (LookupError, ValueError):
         return text.decode("utf-8", "replace")

@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
         folded = unicodedata.normalize("NFKD", plain.replace("ß", "ss"))
         plain = "".join(character for character in folded if not unicodedata.combining(character))
     return [
-        word.replace(",", "") if _THOUSANDS.fullmatch(word) else word
+        word.replace(",", "") if "," in word and _THOUSANDS.fullmatch(word) else word
         for word in _WORD.findall(plain)
         if len(word) <= _MAX_CHARACTERS
     ]

@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORPORA = Path(os.environ.get("CORPORA", ROOT.parent / "shared" / "corpora"))
 MAIL = CORPORA / "mail"
+# The whole lock is `python scripts/audit.py`: one question a package.
+EXPOSED = ["aiohttp", "cryptography", "fastapi", "lxml", "pillow", "pypdf", "pypdfium2", "uvicorn"]
 MAILSTREAM = [sys.executable, "-m", "cli.main"]
 
 
@@ -106,6 +108,18 @@ def flat_memory() -> None:
     _pytest("tests/kill/test_memory.py")
 
 
+def chaos() -> None:
+    """20 seeds of 30 faults and 300 messages; 100 faults and 5,000 messages with the real model."""
+    _run(sys.executable, "-m", "benchmarks.chaos", "--seeds", "1-20")
+    large = ("--seed", "100", "--faults", "100", "--messages", "5000", "--encoder", "minilm")
+    _run(sys.executable, "-m", "benchmarks.chaos", *large)
+
+
+def soak() -> None:
+    """An hour of steady load: nothing grows."""
+    _run(sys.executable, "-m", "benchmarks.soak", "--minutes", "60")
+
+
 def convergence() -> None:
     """300 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
     os.environ["CONVERGENCE_EXAMPLES"] = "300"
@@ -145,6 +159,17 @@ def access() -> None:
     _run(sys.executable, "-m", "tests.access_fuzz", "--requests", "5000")
     os.environ["SCHEMA_EXAMPLES"] = "100"
     _pytest("tests/services/test_serve.py")
+
+
+def fuzzing() -> None:
+    """Two minutes of coverage-guided fuzzing for each of what reads strangers' bytes."""
+    _run(sys.executable, "-m", "tests.fuzz", "all", "--seconds", "120")
+    _pytest("tests/unit/schemas/test_mime_differential.py")
+
+
+def audit() -> None:
+    """What the package index knows against the packages that strangers' bytes come to first."""
+    _run(sys.executable, "scripts/audit.py", *EXPOSED)
 
 
 def ranking() -> None:
@@ -190,10 +215,14 @@ PARTS: dict[str, Callable[[], object]] = {
     "a storm over three mailboxes": storm,
     "200 kills with attachments in flight": ephemeral_kills,
     "memory over 1,000 attachments": flat_memory,
+    "chaos": chaos,
+    "an hour of steady load": soak,
     "quota of both eras": quota,
     "10,000 duplicate pushes and label changes": pushes_and_labels,
     "a reindex of 10,000 documents": reindex,
     "access and every allowed request": access,
+    "fuzzing": fuzzing,
+    "known vulnerabilities": audit,
     "ranking on CACM": ranking,
     "latency of a search": search_latency,
     "an index that converges": convergence,

@@ -15,9 +15,15 @@ from typing import Any
 from schemas.events import HIDDEN_LABELS
 from schemas.words import stemmed
 from search.labels import LabelDirectories
-from search.query import And, Node, Not, Or, Phrase, Query, Term, Word
+from search.query import And, Node, Not, Or, Phrase, Query, QueryError, Term, Word
 
 Clause = dict[str, Any]
+
+# What one query may cost: a condition on words or files is a request of its own, any other a clause that may
+# look at every sender or file name there is. More than people write, less than hurts.
+MAX_ON_PARTS, MAX_LEAVES = 30, 200
+# Elasticsearch takes regular expressions of 1,000 characters, and an escaped one has two.
+MAX_VALUE_CHARACTERS = 256
 
 _PLACES = {
     place: "DRAFT" if place == "drafts" else "CHAT" if place == "chats" else place.upper()
@@ -91,6 +97,8 @@ class Conditions:
     """A query's meaning. Raises QueryError where a value cannot be what its operator needs."""
 
     def __init__(self, query: Query, context: Context) -> None:
+        if sum(1 for _ in _leaves(query.nodes)) > MAX_LEAVES:
+            raise QueryError(f"a query may have {MAX_LEAVES} conditions", 0)
         self._context = context
         self._nodes = [node for node in query.nodes if not isinstance(node, Word)]
         self.text = " ".join(_ranked(query.nodes))
@@ -113,6 +121,8 @@ class Conditions:
         return sorted(HIDDEN_LABELS - self._asked_for)
 
     def _note(self, clause: Clause) -> Clause:
+        if len(self.on_parts) == MAX_ON_PARTS:
+            raise QueryError(f"a query may have {MAX_ON_PARTS} conditions on words, phrases and files", 0)
         self.on_parts.append(clause)
         return clause
 
@@ -158,6 +168,18 @@ def _has_parts(node: Node) -> bool:
     return True
 
 
+def _leaves(nodes: Sequence[Node]) -> Iterator[Node]:
+    """What must hold or must not: all but the words that only rank."""
+    for node in nodes:
+        match node:
+            case Not(inner):
+                yield from _leaves([inner])
+            case And(inner_nodes) | Or(inner_nodes):
+                yield from _leaves(inner_nodes)
+            case Phrase() | Term():
+                yield node
+
+
 def _any(clauses: Sequence[Clause]) -> Clause:
     return {"bool": {"should": list(clauses), "minimum_should_match": 1}}
 
@@ -175,8 +197,15 @@ def _whole_words(field: str, value: str) -> Clause:
     return {"regexp": {f"{field}.raw": {"value": f"{before}{escaped}{after}", "case_insensitive": True}}}
 
 
+def _bounded(term: Term) -> str:
+    """The value of a term that becomes a pattern."""
+    if len(term.value) > MAX_VALUE_CHARACTERS:
+        raise term.error(f"{term.operator}: takes at most {MAX_VALUE_CHARACTERS} characters")
+    return term.value
+
+
 def _person(*fields: str) -> Callable[[Term, Context], Clause]:
-    return lambda term, _: _any([_whole_words(field, term.value) for field in fields])
+    return lambda term, _: _any([_whole_words(field, _bounded(term)) for field in fields])
 
 
 def _subject(term: Term, _: Context) -> Clause:
@@ -226,18 +255,19 @@ def _has(term: Term, _: Context) -> Clause:
 
 
 def _filename(term: Term, _: Context) -> Clause:
-    return _whole_words("filename", term.value)
+    return _whole_words("filename", _bounded(term))
 
 
 def _type(term: Term, _: Context) -> Clause:
-    value = term.value.lower().removeprefix(".")
+    value = _bounded(term).lower().removeprefix(".")
     patterns = TYPES.get(value.removesuffix("s") if value.removesuffix("s") in TYPES else value)
     if patterns is None and "/" not in value:
         return {"wildcard": {"filename.raw": {"value": f"*.{_literal(value)}", "case_insensitive": True}}}
+    # Of the caller's own a family only: each further star multiplies what the server has to try.
+    family = value.removesuffix("/*")
+    patterns = patterns or (_literal(family) + ("/*" if family != value else ""),)
     fields = ("content_type", "declared_content_type")
-    return _any(
-        [{"wildcard": {field: {"value": pattern}}} for field in fields for pattern in patterns or (value,)]
-    )
+    return _any([{"wildcard": {field: {"value": pattern}}} for field in fields for pattern in patterns])
 
 
 def _literal(value: str) -> str:

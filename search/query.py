@@ -28,8 +28,8 @@ _NAMES = (
 )
 # By what people write, the operator's name here: Gmail has several names for some.
 OPERATORS: Final = {name: name for name in _NAMES} | {"older": "before", "newer": "after", "size": "larger"}
-# Deeper than anybody writes, and far below Python's own limit.
-MAX_DEPTH = 40
+# Deeper than anybody writes; Elasticsearch takes clauses 30 deep, and each level may become two of them.
+MAX_DEPTH = 10
 MAX_CHARACTERS = 4_000
 
 _WORD_END = re.compile(r'[\s()"]')

@@ -434,4 +434,6 @@ def _is_position(position: Sequence[Any]) -> bool:
     """A place in a ranking, or the (date, key) after which a list goes on."""
     if len(position) == 1:
         return type(position[0]) is int and 0 <= position[0] <= 2 * MAX_CANDIDATES
-    return len(position) == 2 and type(position[0]) is int and type(position[1]) is str
+    if len(position) != 2 or type(position[0]) is not int or type(position[1]) is not str:
+        return False
+    return -(2**63) <= position[0] < 2**63

@@ -15,8 +15,11 @@ from connectors.broker import Broker
 from connectors.elasticsearch import Index, Server
 from connectors.encoder import open_encoder
 from connectors.kafka import Producer, Record, Table
+from connectors.spending import Spending
+from connectors.tail import tail
 from schemas import topics
 from schemas.events import MailboxRecord
+from schemas.headers import is_live
 from schemas.languages import DEFAULT_LANGUAGES, analyzer_for
 from schemas.registers import split_key
 from streams.attempts import Attempts
@@ -32,7 +35,17 @@ from streams.index import Indexer
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
-from streams.settle import BatchLimits, create_app, in_group, settle_batches, settle_each
+from streams.settle import (
+    BUFFERED_EVENTS,
+    PREFETCHED_EVENTS,
+    Ahead,
+    BatchLimits,
+    create_app,
+    in_group,
+    settle_batches,
+    settle_each,
+)
+from streams.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +73,9 @@ class WorkerConfig:
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
     on_assigned: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None  # hears topics and partitions
 
-    def app(self, group: str) -> faust.App:
+    def app(self, group: str, buffered_events: int = PREFETCHED_EVENTS) -> faust.App:
         """An empty app of that consumer group."""
-        app = create_app(group, self.kafka, self.state_directory / group)
+        app = create_app(group, self.kafka, self.state_directory / group, buffered_events)
 
         async def assigned(*arguments: Any, **_: Any) -> None:
             self.on_assigned((tp.topic, tp.partition) for tp in arguments[-1])
@@ -70,10 +83,14 @@ class WorkerConfig:
         app.on_partitions_assigned.connect(assigned)
         return app
 
+    def attempts(self, group: str) -> Attempts:
+        """Where that group's workers here count the events that they did not survive."""
+        return Attempts(self.state_directory / f"{group}.attempts.json")
+
 
 def extract_app(config: WorkerConfig) -> faust.App:
     """Changes and listings to registers: one pipeline, but a window for each, so that new mail overtakes."""
-    app = config.app(topics.EXTRACT_GROUP)
+    app = config.app(topics.EXTRACT_GROUP, BUFFERED_EVENTS)
     pipeline = _Pipeline(app, config, topics.CHANGES, topics.EXTRACT_GROUP, "fast")
 
     @app.agent(_topic(app, topics.CHANGES), concurrency=1)
@@ -119,17 +136,28 @@ def index_app(config: WorkerConfig) -> faust.App:
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka, "index")
             documents, gone = DocumentsLog(config.kafka, producer), Gone(registry, producer)
+            attempts = config.attempts(topics.INDEX_GROUP)
             indexer = Indexer(
                 *(client, encoder, letters, config.max_chunks, documents, gone),
                 forget_milliseconds=config.forget_milliseconds,
+                attempts=attempts,
             )
+            suspects = Suspects(attempts, letters, indexer.handle)
+
+            def owned() -> set[int]:
+                assigned = app.consumer.assignment()
+                return {tp.partition for tp in assigned if tp.topic == topics.DOCUMENTS.name}
 
             async def work(group: asyncio.TaskGroup) -> None:
                 # One of the workers is enough.
                 first = TP(topics.DOCUMENTS.name, 0)
                 sweep = sweep_for_ever(client, producer, lambda: first in app.consumer.assignment())
                 forgetting = group.create_task(sweep)
-                await settle_batches(stream, indexer.handle, BATCHES, message_of, "index")
+                ahead = Ahead(
+                    lambda record: is_live(record.headers),
+                    lambda: tail(config.kafka, topics.DOCUMENTS.name, owned, is_live),
+                )
+                await settle_batches(stream, suspects.handle, BATCHES, message_of, "index", ahead)
                 forgetting.cancel()
 
             await in_group(work)
@@ -189,12 +217,14 @@ class _Pipeline:
         documents = Documents(producer, await producer.partitions(topics.DOCUMENTS.name))
         self._all = await producer.partitions(self._topic)
         self._tell()
+        spending = asyncio.create_task(Spending(producer, mailboxes.opened).run())
+        stack.callback(spending.cancel)
         return Extract(
             mailboxes,
             MessageExtractor(engine, documents),
             documents,
             await DeadLetters.go_on(producer, config.kafka, self._lane),
-            Attempts(config.state_directory / f"{self._group}.attempts.json"),
+            config.attempts(self._group),
             self._lane,
         )
 

@@ -8,12 +8,27 @@ import asyncio
 import fcntl
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
+from connectors.errors import MailstreamError
+from connectors.kafka import Record
+
 MAX_DEATHS = 3
+
+
+class WorkerKilledError(MailstreamError):
+    """An event that took several processes with it."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(f"{deaths} processes died on this event")
+
+
+def event_of(record: Record) -> str:
+    """What an event is counted by: its place."""
+    return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 class Attempts:
@@ -28,7 +43,7 @@ class Attempts:
         self._deaths = self._load()
         self._running: set[str] = set()
         # What was in flight at a death is tried alone, so that an innocent neighbour is not blamed twice.
-        self._alone = asyncio.Lock()
+        self.alone = asyncio.Lock()
         self._save()
 
     def _load(self) -> dict[str, int]:
@@ -44,28 +59,34 @@ class Attempts:
         temporary.write_text(json.dumps({"deaths": self._deaths, "running": sorted(self._running)}))
         temporary.replace(self._path)
 
+    def deaths(self, event: str) -> int:
+        """How many processes have died on ``event``."""
+        return self._deaths.get(event, 0)
+
     @asynccontextmanager
     async def track(self, event: str) -> AsyncIterator[int]:
         """Work on ``event`` inside; gives how many processes have died on it."""
-        deaths = self._deaths.get(event, 0)
+        deaths = self.deaths(event)
         if deaths:
-            async with self._alone:
-                async with self._running_now(event):
+            async with self.alone:
+                async with self.track_together([event]):
                     yield deaths
         else:
-            async with self._running_now(event):
+            async with self.track_together([event]):
                 yield 0
 
     @asynccontextmanager
-    async def _running_now(self, event: str) -> AsyncIterator[None]:
-        self._running.add(event)
+    async def track_together(self, events: Collection[str]) -> AsyncIterator[None]:
+        """Work on ``events`` at once inside. A death counts for each of them."""
+        self._running.update(events)
         self._save()
         try:
             yield
-            self._deaths.pop(event, None)
+            for event in events:
+                self._deaths.pop(event, None)
         finally:
             # Also after an exception or a cancellation: the process is alive, nobody died.
-            self._running.discard(event)
+            self._running.difference_update(events)
             self._save()
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from schemas.registers import Segment
 
@@ -43,9 +44,10 @@ def chunk(segments: Sequence[Segment], max_chunks: int) -> tuple[list[Chunk], bo
 
 
 def _windows(text: str) -> Iterator[str]:
-    spans = [(match.start(), match.end()) for match in _WORD.finditer(text)]
-    spans = [piece for span in spans for piece in _pieces(*span)]
-    costs = [len(_PIECE.findall(text, *span)) or 1 for span in spans]
+    spans = [match.span() for match in _WORD.finditer(text)]
+    if any(end - start > MAX_WORD_CHARACTERS for start, end in spans):
+        spans = [piece for span in spans for piece in _pieces(*span)]
+    costs = [_cost(text[start:end]) for start, end in spans]
     start = 0
     while start < len(spans):
         end, cost = start, 0
@@ -61,6 +63,12 @@ def _windows(text: str) -> Iterator[str]:
             following -= 1
             overlap += costs[following]
         start = following
+
+
+@lru_cache(maxsize=1 << 16)
+def _cost(word: str) -> int:
+    """Word pieces of a word, at least one. Texts say the same words again and again."""
+    return len(_PIECE.findall(word)) or 1
 
 
 def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:

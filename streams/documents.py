@@ -1,10 +1,12 @@
 """What extract writes: registers to ``mail.documents``, work that must wait to ``mail.deferred``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from connectors.kafka import MAX_REQUEST_BYTES, Producer, Send
 from schemas import topics
 from schemas.events import Deferred, now_milliseconds
+from schemas.headers import LIVE
 from schemas.identity import document_id, message_key, partition_for
 from schemas.registers import AnyRegister, AttachmentContent, ContentRegister, MessageContent
 
@@ -19,12 +21,17 @@ class Documents:
         self._producer = producer
         self._partitions = partitions
 
-    async def send(self, registers: Sequence[AnyRegister]) -> None:
-        """Write registers. Raises UnavailableError; safe to repeat."""
+    async def send(self, registers: Sequence[AnyRegister], *, live: bool = False) -> None:
+        """Write registers; ``live`` ones need not wait behind a backfill's. Raises UnavailableError; safe to
+        repeat."""
+        lane = (LIVE,) if live else ()
         await self._producer.send(
             [
-                Send.event(topics.DOCUMENTS.name, register.key, register, self._partition(register))
-                for register in map(_fit, registers)
+                Send(
+                    *(topics.DOCUMENTS.name, register.key, _fitting(register), self._partition(register)),
+                    headers=register.schema_headers() + lane,
+                )
+                for register in registers
             ]
         )
 
@@ -33,19 +40,21 @@ class Documents:
 
     async def defer(self, work: Deferred, wait_milliseconds: int = 0) -> None:
         """Put work off for at least that long. Raises UnavailableError; safe to repeat."""
-        later = work.model_copy(update={"not_before": now_milliseconds() + wait_milliseconds})
+        now = now_milliseconds()
+        later = work.model_copy(update={"not_before": now + wait_milliseconds})
         key = document_id(work.mailbox_id, work.message_id, work.part_path)
-        await self._producer.send([Send.event(topics.DEFERRED.name, key, later)])
+        # By the same clock: the difference is how long it shall wait, whatever that clock says.
+        await self._producer.send([replace(Send.event(topics.DEFERRED.name, key, later), written_at=now)])
 
 
-def _fit(register: AnyRegister) -> AnyRegister:
-    """The register itself, or, where it is larger than a record may be, with less text and ``truncated``."""
-    while isinstance(register, ContentRegister) and len(register.encode()) > MAX_VALUE_BYTES:
+def _fitting(register: AnyRegister) -> bytes:
+    """The register encoded; where it is larger than a record may be, with less text and ``truncated``."""
+    while len(value := register.encode()) > MAX_VALUE_BYTES and isinstance(register, ContentRegister):
         if register.message is not None:
             register = register.model_copy(update={"message": _shorter_message(register.message)})
         elif register.attachment is not None:
             register = register.model_copy(update={"attachment": _shorter_attachment(register.attachment)})
-    return register
+    return value
 
 
 def _shorter_message(content: MessageContent) -> MessageContent:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from connectors.encoder import Encoder
+from connectors.encoder import Encoder, model_name, open_encoder
 from connectors.metrics import (
     content_cache_counter,
     embedding_seconds_histogram,
@@ -28,6 +28,20 @@ MEMORY_BYTES = 32 * 1024 * 1024
 PATIENCE_SECONDS = 15.0
 
 Answer = TypeVar("Answer")
+
+
+class LazyEncoder:
+    """The encoder called ``name``, loaded with the first text: where all vectors are known it never is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = model_name(name)
+        self._called = name
+        self._encoder: Encoder | None = None
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See ``Encoder``."""
+        self._encoder = self._encoder or open_encoder(self._called)
+        return self._encoder.encode(texts)
 
 
 class OnceEncoder:

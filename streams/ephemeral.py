@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from connectors.errors import ConfigurationError
 from schemas.languages import DEFAULT_LANGUAGES, ocr_languages, ocr_package
-from schemas.mime import charset_of
+from schemas.mime import MAX_PARAMETER_CHARACTERS, charset_of
 from schemas.outcomes import Outcome, Scan, ScanVerdict
 from streams.extractors.assembly import (
     UNKNOWN_TYPE,
@@ -130,11 +130,13 @@ class EphemeralAttachmentHandler:
         declared_size_bytes: int | None = None,
         inline: bool = False,
         ocr: bool = True,
+        urgent: bool = False,
     ) -> AttachmentResult:
         """Read one attachment and everything inside it.
 
         ``payload`` is the whole, or blocks of it as they arrive; ``content_type`` may carry a charset;
         ``inline`` is shown in the text of its mail. Without ``ocr`` whatever needs it ends as ``pending``.
+        What is ``urgent`` does not wait for a parser behind what is not.
         Failures of the document are outcomes. Raises what the blocks' source raises, UnavailableError where
         no parser can be started, ScannerUnavailableError where no scanner answers, and ConfigurationError
         where OCR is asked for and tesseract is missing, or where the scanner is not to be believed.
@@ -165,14 +167,16 @@ class EphemeralAttachmentHandler:
                     return AttachmentResult(
                         Outcome.BLOCKED, about, scan, verdict.signature, skipped_reason=scan.value
                     )
-                return await self._read(about, verdict, self._job(about, ocr), held)
+                return await self._read(about, verdict, self._job(about, ocr, urgent), held)
 
     async def require_scanner(self) -> None:
         """Raises ScannerUnavailableError where an attachment could not be read without a verdict now."""
         if self._scanning is not None:
             await self._scanning.require()
 
-    async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
+    async def extract_body(
+        self, body: bytes, content_type: str, charset: str | None, *, urgent: bool = False
+    ) -> str:
         """The text of a mail's own body, in a parser where reading it takes more than decoding. A body that
         no parser takes is given all the same: as it is declared, and without its tags. Text beyond the
         limit on characters is cut."""
@@ -183,7 +187,7 @@ class EphemeralAttachmentHandler:
         if sure is None:
             about = _about(content_type, None)
             job = replace(
-                self._job(about, ocr=False),
+                self._job(about, ocr=False, urgent=urgent),
                 charset=charset,
                 seconds=config.body_seconds,
                 total_seconds=config.body_seconds,
@@ -214,7 +218,7 @@ class EphemeralAttachmentHandler:
         """Up to here an attachment may be handed over whole."""
         return self._config.memory_attachment_bytes
 
-    def _job(self, about: Metadata, ocr: bool) -> Job:
+    def _job(self, about: Metadata, ocr: bool, urgent: bool) -> Job:
         config = self._config
         return Job(
             content_type=about.declared_content_type,
@@ -226,6 +230,7 @@ class EphemeralAttachmentHandler:
             seconds=config.ocr_page_seconds if ocr else config.deadline_seconds,
             total_seconds=config.ocr_total_seconds if ocr else config.deadline_seconds,
             languages=ocr_languages(config.languages),
+            urgent=urgent,
         )
 
     async def _verdict(self, held: _Held) -> ScanVerdict:
@@ -405,5 +410,5 @@ def _charset(content_type: str | None) -> str | None:
     if not content_type or ";" not in content_type:
         return None
     header = Message()
-    header["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
+    header["Content-Type"] = " ".join(content_type[:MAX_PARAMETER_CHARACTERS].splitlines())
     return charset_of(header)

@@ -29,7 +29,7 @@ from schemas.events import (
     now_milliseconds,
 )
 from schemas.registers import AnyRegister, DeletedRegister, LabelRegister, LabelsRegister
-from streams.attempts import MAX_DEATHS, Attempts
+from streams.attempts import MAX_DEATHS, Attempts, WorkerKilledError, event_of
 from streams.dead_letters import DeadLetters, undecodable
 from streams.documents import Documents
 from streams.mailboxes import Mailboxes
@@ -48,10 +48,6 @@ SCANNER_MILLISECONDS = 30_000
 PARKED_MILLISECONDS = 600_000
 # What the metrics call the stage of a lane.
 _STAGES = {"fast": "extract", "slow": "slow"}
-
-
-class WorkerKilledError(MailstreamError):
-    """An event that took several processes with it."""
 
 
 class Extract:
@@ -101,7 +97,7 @@ class Extract:
             await self._settle(record, work, background=change.origin != "history")
         elif await self._wanted(change) is not None:
             # Labels and deletions never wait for the fetches of others.
-            await self._documents.send(_registers_of(change))
+            await self._documents.send(_registers_of(change), live=change.origin == "history")
             self._done()
 
     async def handle_deferred(self, record: Record) -> None:
@@ -118,12 +114,13 @@ class Extract:
             await self._deferred(record, work)
 
     async def _deferred(self, record: Record, work: Deferred) -> None:
-        wait_seconds = (work.not_before - now_milliseconds()) / 1000
-        if wait_seconds > 0:
-            await asyncio.sleep(min(wait_seconds, PATIENCE_SECONDS))
-        if work.not_before > now_milliseconds():
+        wait_milliseconds = _wait_milliseconds(record, work)
+        here_milliseconds = min(wait_milliseconds, int(PATIENCE_SECONDS * 1000))
+        if here_milliseconds > 0:
+            await asyncio.sleep(here_milliseconds / 1000)
+        if wait_milliseconds > here_milliseconds:
             # To the end of the queue, so that what may start now is not held up.
-            await self._defer(work, work.not_before - now_milliseconds())
+            await self._defer(work, wait_milliseconds - here_milliseconds)
             return
         await self._settle(record, work, background=True)
 
@@ -134,15 +131,14 @@ class Extract:
         if mailbox.state is MailboxState.PARKED:
             await self._defer(work, PARKED_MILLISECONDS)
             return
-        event = f"{record.topic}/{record.partition}/{record.offset}"
         fetches = self._fetches.setdefault(
             (work.mailbox_id, background),
             asyncio.Semaphore(BACKGROUND_IN_FLIGHT if background else LIVE_IN_FLIGHT),
         )
-        async with fetches, self._attempts.track(event) as deaths:
+        async with fetches, self._attempts.track(event_of(record)) as deaths:
             try:
                 if deaths >= MAX_DEATHS:
-                    raise WorkerKilledError(f"{deaths} processes died on this event")
+                    raise WorkerKilledError(deaths)
                 await self._work(mailbox, work, background)
             except ScannerUnavailableError as error:
                 log.warning("message %s of mailbox %s waits: %s", work.message_id, work.mailbox_id, error)
@@ -232,6 +228,13 @@ class Extract:
             self._count("ignored")
             return None
         return mailbox
+
+
+def _wait_milliseconds(record: Record, work: Deferred) -> int:
+    """How long the work must still wait: no longer than it was to wait when it was put off, though the clock
+    may have gone back since (one that was an hour ahead would hold it for an hour)."""
+    written_at = record.written_at or 0
+    return work.not_before - max(now_milliseconds(), written_at)
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:

@@ -98,7 +98,7 @@ class MessageView:
             view.parts |= {part.part_path for part in own.message.parts} if own.message else set()
             if state.live and (self.content is None or own.order() > self.content.order()):
                 view.new_content, view.content = own, own.version
-                view.repeated = _present(message_fields(own), REPEATED)
+                view.repeated = _present(heading_fields(own), REPEATED)
         if not state.live:
             view.content = None  # seen again later, the same content must be written again
             view.repeated = {}
@@ -228,8 +228,8 @@ class PartView:
         return self.content is None or content.order() > self.content.order()
 
 
-def message_fields(register: ContentRegister) -> dict[str, Any]:
-    """The fields of a message's own content."""
+def heading_fields(register: ContentRegister) -> dict[str, Any]:
+    """What a message says about itself before its text."""
     content = register.message
     assert content is not None, "the register of the empty part path carries a message"
     return _known(
@@ -248,10 +248,20 @@ def message_fields(register: ContentRegister) -> dict[str, Any]:
             "bcc_address": address_forms(content.bcc),
             "reply_to_address": address_forms(content.reply_to),
             "sent_at": content.sent_at,
+            "subject_stems": stemmed(content.subject),
+        }
+    )
+
+
+def message_fields(register: ContentRegister) -> dict[str, Any]:
+    """The fields of a message's own content."""
+    content = register.message
+    assert content is not None, "the register of the empty part path carries a message"
+    return heading_fields(register) | _known(
+        {
             "size_bytes": content.size_bytes,
             "text": content.text,
             "truncated": content.truncated,
-            "subject_stems": stemmed(content.subject),
             "names_stems": stemmed(_names(content)),
             "text_stems": stemmed(content.text),
             "engine_version": register.version.engine,

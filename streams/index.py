@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,11 @@ from connectors.metrics import (
 from connectors.tracing import spans, trace_of
 from schemas import topics
 from schemas.events import now_milliseconds
-from schemas.headers import Headers
+from schemas.headers import Headers, is_live
 from schemas.identity import MESSAGE_PATH, document_id, message_key
 from schemas.mapping import MAX_CHUNKS
 from schemas.registers import AnyRegister, ContentRegister, decode_register
+from streams.attempts import Attempts, event_of
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters, undecodable
 from streams.fields import (
@@ -51,6 +53,7 @@ from streams.fields import (
 )
 from streams.forward import DocumentsLog, overtaken
 from streams.gone import Gone
+from streams.turns import Turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +66,8 @@ MAX_ROUNDS = 20
 # nothing is acked meanwhile, so that nothing more is read than fits into memory.
 OUTAGE_SECONDS = 600.0
 OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that is only just starting
+# Texts that the model is given at once: about a second of two cores. Then somebody else has his turn.
+EMBEDDED_AT_ONCE = 32
 
 # As long as any topic before this one keeps a record that may speak of a message.
 FORGET_MILLISECONDS = max(
@@ -142,6 +147,7 @@ class Indexer:
         gone: Gone | None = None,
         known: Vectors | None = None,
         forget_milliseconds: int = FORGET_MILLISECONDS,
+        attempts: Attempts | None = None,
     ) -> None:
         self._index = index
         self._forget_milliseconds = forget_milliseconds  # how long a deleted message is remembered
@@ -151,21 +157,23 @@ class Indexer:
         self._dead_letters = dead_letters
         self._max_chunks = min(max_chunks, MAX_CHUNKS)
         self._documents = documents
-        # Batches are written side by side; the model takes one at a time, with all cores.
-        self._encoding = asyncio.Lock()
+        self._attempts = attempts  # what processes died on, where somebody counts
+        # Batches are written side by side; the model takes one slice at a time, with all cores.
+        self._encoding = Turns(1)
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
         started_ns = time.time_ns()
+        urgent = any(is_live(record.headers) for record in records)
         groups = await self._grouped(records)
         works = _works(groups)
-        done = sum(len(group.registers) for group in groups)
+        done = sum(not record.ahead for group in groups for _, record in group.registers)
         rounds, waited_seconds = 0, 0.0
         while groups:
             if rounds == MAX_ROUNDS:
                 raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
             try:
-                groups = await self._round(groups)
+                groups = await self._round(groups, urgent=urgent)
                 rounds += 1
             except UnavailableError as error:
                 if waited_seconds >= OUTAGE_SECONDS:
@@ -190,8 +198,9 @@ class Indexer:
             try:
                 register = decode_register(record.key, record.value, record.headers)
             except ValueError as error:
-                await self._dead_letters.write(record, undecodable(error))
-                _count("dead_letter")
+                if not record.ahead:  # else in its turn
+                    await self._dead_letters.write(record, undecodable(error))
+                    _count("dead_letter")
                 continue
             if self._gone is not None and self._gone.has(register):
                 _count("ignored")
@@ -204,7 +213,7 @@ class Indexer:
             await self._gone.null(late)
         return list(groups.values())
 
-    async def _round(self, groups: Sequence[_Group]) -> list[_Group]:
+    async def _round(self, groups: Sequence[_Group], *, urgent: bool) -> list[_Group]:
         """One round; returns the groups that must go again."""
         index = await self._index.current(self._encoder.name)
         messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
@@ -222,15 +231,18 @@ class Indexer:
             view.pass_over(_part_views(group, view, parts).values())
 
         again: dict[str, _Group] = {}
-        planned = [
-            plan
-            for group in groups
-            if (plan := self._plan_message(group, views[group.message_document])) is not None
-        ]
-        part_plans = [
-            plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
-        ]
-        await self._embed([*planned, *part_plans])
+        # What may take the process with it. Waiting for servers is not part of it: who is killed meanwhile is
+        # not killed by an event.
+        async with self._tracked(groups):
+            planned = [
+                plan
+                for group in groups
+                if (plan := self._plan_message(group, views[group.message_document])) is not None
+            ]
+            part_plans = [
+                plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
+            ]
+            await self._embed([*planned, *part_plans], urgent=urgent)
         await self._write(index, planned, again)
         await self._write(index, [p for p in part_plans if p.group.message_document not in again], again)
         await self._recheck(index, part_plans, views, again)
@@ -240,6 +252,13 @@ class Indexer:
                 if not group.refused:
                     self._dead_letters.succeeded()
         return list(again.values())
+
+    def _tracked(self, groups: Iterable[_Group]) -> AbstractAsyncContextManager[None]:
+        if self._attempts is None:
+            return nullcontext()
+        return self._attempts.track_together(
+            {event_of(record) for group in groups for _, record in group.registers}
+        )
 
     async def _recall(self, groups: Sequence[_Group], stored: Mapping[str, MessageView]) -> None:
         """Messages that turn out to be seen after their deletion get the contents from before it back."""
@@ -309,10 +328,13 @@ class Indexer:
                 again[plan.group.message_document] = plan.group
 
     async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
+        record = plan.group.record_of(plan.part_path)
+        if record.ahead:
+            return  # it is a dead letter when its turn comes
         with about(plan.group.mailbox_id, plan.group.message_id):
             log.warning("document %s is refused: %s", plan.write.document_id, error)
         await self._dead_letters.write(
-            plan.group.record_of(plan.part_path),
+            record,
             error,
             mailbox_id=plan.group.mailbox_id,
             message_id=plan.group.message_id,
@@ -335,7 +357,7 @@ class Indexer:
             if not MessageView.read(now.get(document)).agrees_with(views[document])
         }
 
-    async def _embed(self, plans: Sequence[_Planned]) -> None:
+    async def _embed(self, plans: Sequence[_Planned], *, urgent: bool) -> None:
         """Chunk and embed the new contents of all plans, together: the model is fastest in large batches."""
         chunked: list[tuple[_Planned, list[Chunk], bool]] = []
         texts: dict[tuple[str, str], str] = {}  # what is embedded, by document and chunk
@@ -347,7 +369,7 @@ class Indexer:
                 chunked.append((plan, chunks, more))
                 heading = heading_of(plan.content)
                 texts |= {(plan.write.document_id, each.text): _embedded(heading, each) for each in chunks}
-        vectors = await self._vectors(texts)
+        vectors = await self._vectors(texts, urgent=urgent)
         for plan, chunks, more in chunked:
             document = plan.write.document_id
             fields = {**plan.write.fields, "chunk_count": len(chunks), "chunks": []}
@@ -358,18 +380,20 @@ class Indexer:
             plan.write = Write(plan.write.document_id, fields, plan.write.expected)
 
     async def _vectors(
-        self, texts: Mapping[tuple[str, str], str]
+        self, texts: Mapping[tuple[str, str], str], *, urgent: bool
     ) -> Mapping[tuple[str, str], NDArray[np.float32]]:
         """The vectors of texts by document and chunk: those that are known, the others computed."""
         known: dict[tuple[str, str], NDArray[np.float32]] = {}
         if self._known is not None and texts:
             known = await self._known.read({document for document, _ in texts})
-        new = [pair for pair in texts if pair not in known]
-        if new:
-            async with self._encoding:
-                computed = await asyncio.to_thread(self._encoder.encode, [texts[pair] for pair in new])
-            known |= dict(zip(new, computed, strict=True))
-            index_chunks_counter.inc(len(new))
+        # By length, so that few texts of a slice are padded to the longest of it.
+        new = sorted((pair for pair in texts if pair not in known), key=lambda pair: len(texts[pair]))
+        for start in range(0, len(new), EMBEDDED_AT_ONCE):
+            some = new[start : start + EMBEDDED_AT_ONCE]
+            async with self._encoding.take(urgent=urgent):
+                computed = await asyncio.to_thread(self._encoder.encode, [texts[pair] for pair in some])
+            known |= dict(zip(some, computed, strict=True))
+            index_chunks_counter.inc(len(some))
         return known
 
 

@@ -40,11 +40,15 @@ class Letter:
 
 
 class LetterBox:
-    """All letters that the topic still has, by id; ``catch_up`` reads on."""
+    """All letters that the topic still has, by id; ``catch_up`` reads on.
+
+    A worker that dies between a letter and the ack of its event writes the letter again: it is one letter.
+    """
 
     def __init__(self, kafka: Broker | str, log: Log) -> None:
         self._kafka = kafka
         self._log = log
+        self._events: dict[tuple[str, int, int, str | None, str], str] = {}  # what failed, and its letter
         self.letters: dict[str, Letter] = {}
 
     @classmethod
@@ -70,10 +74,14 @@ class LetterBox:
                 self.letters[resolution.letter].resolution = resolution
             return
         try:
-            self.letters[place] = Letter(place, DeadLetter.decode(value, record.headers))
+            letter = DeadLetter.decode(value, record.headers)
         except ValueError as error:
             reason = str(error) if isinstance(error, ForeignSchemaError) else type(error).__name__
             log.warning("record %s of the dead letters cannot be read: %s", place, reason)
+            return
+        event = (letter.topic, letter.partition, letter.offset, letter.part_path, letter.stage)
+        if self._events.setdefault(event, place) == place:
+            self.letters[place] = Letter(place, letter)
 
     def waiting(self) -> list[Letter]:
         """The letters that nobody has dealt with, the oldest first."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from connectors.broker import Broker
@@ -25,6 +25,10 @@ class Mailbox(Protocol):
     @property
     def paused_seconds(self) -> float:
         """How long no request is welcome; 0 when there may be some."""
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Bytes received and requests sent since the start."""
 
     async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
         """The message with its MIME tree, ``raw`` with every body. Raises NotFoundError."""
@@ -78,6 +82,10 @@ class Mailboxes:
         """Whether the message was purged, as of the last look at the registry."""
         return suppressed_key(mailbox_id, message_id) in self._table.values
 
+    def opened(self) -> list[tuple[MailboxRecord, Mailbox]]:
+        """The mailboxes that have been asked for, and their clients."""
+        return [(opened.record, opened.client) for opened in self._opened.values()]
+
     def client(self, record: MailboxRecord) -> Mailbox:
         """The client of a mailbox. Raises ConfigurationError without usable credentials."""
         credential = self._table.values.get(credential_key(record.mailbox_id))
@@ -85,5 +93,5 @@ class Mailboxes:
         wanted = (record.address, record.source, credential)
         if opened is None or (opened.record.address, opened.record.source, opened.credential) != wanted:
             opened = _Opened(record, credential, self._open(record, credential))
-            self._opened[record.mailbox_id] = opened
+        self._opened[record.mailbox_id] = replace(opened, record=record)
         return opened.client

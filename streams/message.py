@@ -20,6 +20,7 @@ from schemas.events import Deferred, MailboxRecord
 from schemas.identity import MESSAGE_PATH
 from schemas.outcomes import Outcome
 from schemas.registers import (
+    AnyRegister,
     AttachmentContent,
     ContentRegister,
     LabelsRegister,
@@ -64,11 +65,11 @@ class MessageExtractor:
 
         Raises what the fetches raise; what was sent until then stays, and is sent again without harm.
         """
-        await self._labels(fetched)
         if not fetched.mailbox.in_scope(fetched.message.label_ids):
+            await self._send(fetched, [_labels_register(fetched)])
             return
         leaves = mime.attachments(fetched.message.root)
-        await self._documents.send([await self._message_register(fetched, leaves)])
+        await self._send_message(fetched, leaves)
         inline = inline_paths(fetched.message.root)
         for leaf in leaves:
             await self._attachment(fetched, leaf, inline=leaf.path in inline, ocr=False)
@@ -88,8 +89,7 @@ class MessageExtractor:
         """
         leaves = mime.attachments(fetched.message.root)
         if MESSAGE_PATH in parts:
-            await self._labels(fetched)
-            await self._documents.send([await self._message_register(fetched, leaves)])
+            await self._send_message(fetched, leaves)
         inline = inline_paths(fetched.message.root)
         for leaf in leaves:
             if leaf.path in parts:
@@ -97,21 +97,14 @@ class MessageExtractor:
                     fetched, leaf, inline=leaf.path in inline, ocr=True, standing=parts[leaf.path]
                 )
 
-    async def _labels(self, fetched: FetchedMessage) -> None:
-        message, mailbox = fetched.message, fetched.mailbox
+    async def _send_message(self, fetched: FetchedMessage, leaves: Sequence[mime.Leaf]) -> None:
         # The labels go first: an index that knows a newer deletion then knows what to make of the rest.
-        await self._documents.send(
-            [
-                LabelsRegister(
-                    mailbox_id=mailbox.mailbox_id,
-                    message_id=message.message_id,
-                    epoch=mailbox.epoch,
-                    history_id=message.history_id,
-                    label_ids=message.label_ids,
-                    source=message.source,
-                )
-            ]
-        )
+        # Together, because they are one document.
+        content = await self._message_register(fetched, leaves)
+        await self._send(fetched, [_labels_register(fetched), content])
+
+    async def _send(self, fetched: FetchedMessage, registers: Sequence[AnyRegister]) -> None:
+        await self._documents.send(registers, live=not fetched.background)
 
     # --- the message's own document ------------------------------------------------------------------
 
@@ -123,7 +116,11 @@ class MessageExtractor:
         for leaf in mime.body_leaves(root):
             body = leaf.part.body if leaf.part.body is not None else await self._fetch(fetched, leaf)
             bodies.append((body, leaf.part.charset))
-            texts.append(await self._engine.extract_body(body, leaf.part.content_type, leaf.part.charset))
+            texts.append(
+                await self._engine.extract_body(
+                    *(body, leaf.part.content_type, leaf.part.charset), urgent=not fetched.background
+                )
+            )
         content = MessageContent(
             thread_id=message.thread_id,
             rfc_message_id=(root.header("Message-ID") or "").strip().strip("<>") or None,
@@ -174,11 +171,12 @@ class MessageExtractor:
                 declared_size_bytes=leaf.part.size_bytes,
                 inline=inline,
                 ocr=ocr,
+                urgent=not fetched.background,
             )
             registers = [
                 _register(fetched, leaf, item, 0 if item.path else standing) for item in result.walk()
             ]
-        await self._documents.send(registers)
+        await self._send(fetched, registers)
         contents = [register.attachment for register in registers if register.attachment is not None]
         if any(content.outcome is Outcome.PENDING for content in contents):
             await self._documents.defer(
@@ -243,6 +241,18 @@ class MessageExtractor:
             lambda: fetched.client.message(fetched.message.message_id, background=fetched.background)
         )
         return {other.path: other.part for other in mime.walk(fresh.root)}[leaf.path]
+
+
+def _labels_register(fetched: FetchedMessage) -> LabelsRegister:
+    message, mailbox = fetched.message, fetched.mailbox
+    return LabelsRegister(
+        mailbox_id=mailbox.mailbox_id,
+        message_id=message.message_id,
+        epoch=mailbox.epoch,
+        history_id=message.history_id,
+        label_ids=message.label_ids,
+        source=message.source,
+    )
 
 
 def _register(

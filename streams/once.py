@@ -52,7 +52,9 @@ _TOLD_BY_CONTENT = (
 # A document that came to one of these ends is of its type whatever it is called.
 _PROVEN = _FINAL - {Outcome.CORRUPT, Outcome.UNSUPPORTED} | {Outcome.TIMED_OUT, Outcome.LIMIT_EXCEEDED}
 # What an attachment brings along itself, and what decides only when it is given up.
-_NOT_SETTINGS = frozenset({"content_type", "filename", "charset", "ocr", "seconds", "total_seconds"})
+_NOT_SETTINGS = frozenset(
+    {"content_type", "filename", "charset", "ocr", "urgent", "seconds", "total_seconds"}
+)
 # Above this an entry is slow to fetch, and so rare that it is not met twice.
 MAX_ENTRY_CHARACTERS = 4_000_000
 # How long a cache that failed is not asked.

@@ -24,6 +24,7 @@ from connectors.errors import MailstreamError
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.reaper import sweep
 from streams.sandbox import PROTECTIONS
+from streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,10 @@ class ParserTimedOutError(MailstreamError):
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """``directory`` must be in memory (tmpfs). Memory is what a parser may use beyond its imports."""
+    """``directory`` must be in memory (tmpfs). Memory is what a parser may use beyond its imports.
+
+    Beside the ``processes`` there may be one more, for what is urgent.
+    """
 
     directory: Path
     processes: int = 2
@@ -57,6 +61,7 @@ class PoolConfig:
     cpu_seconds: int = 1_000
     file_bytes: int = 256 * MEBIBYTE
     jobs_per_process: int = 200  # parsers leak
+    niceness: int = 0  # added to the worker's own, of parsers and of what they start
 
     @property
     def used_up_cpu_seconds(self) -> float:
@@ -77,6 +82,7 @@ class Job:
     seconds: float
     total_seconds: float
     languages: str = "eng"  # of OCR, as tesseract takes them: "eng+deu"
+    urgent: bool = False  # goes before others that wait for a parser
 
 
 class _Parser:
@@ -110,7 +116,7 @@ class ParserPool:
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._forking = asyncio.Lock()
-        self._slots = asyncio.Semaphore(config.processes)
+        self._turns = Turns(config.processes, reserved=1)
         self._idle: list[_Parser] = []
         self._busy: set[_Parser] = set()
         self.protections: list[str] = []
@@ -140,7 +146,7 @@ class ParserPool:
 
         Raises ParserTimedOutError or ParserDiedError; what was given until then is good.
         """
-        async with self._slots:
+        async with self._turns.take(urgent=job.urgent):
             parser = self._idle.pop() if self._idle else await self._fork()
             self._busy.add(parser)
             healthy = False
@@ -205,7 +211,7 @@ class ParserPool:
                 [
                     *(sys.executable, *PROGRAM, str(theirs.fileno())),
                     *(str(config.directory), str(config.memory_bytes)),
-                    *(str(config.cpu_seconds), str(config.file_bytes)),
+                    *(str(config.cpu_seconds), str(config.file_bytes), str(config.niceness)),
                 ],
                 pass_fds=[theirs.fileno()],
                 env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},

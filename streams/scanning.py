@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
-from connectors.errors import ScannerDroppedError, ScannerUnavailableError
+from connectors.errors import ScannerDroppedError, ScannerFullError, ScannerUnavailableError
 from connectors.metrics import gmail_attachments_scanned_counter
 from schemas.outcomes import Scan, ScanVerdict
 
@@ -93,6 +93,8 @@ class Scanning:
                     return ScanVerdict(Scan.UNSCANNED)
                 now = time.monotonic()
                 self._away_since = self._away_since or now
+                if isinstance(error, ScannerFullError):
+                    raise  # room is not made within seconds, and three tries are soon over
                 if not self._closed or now + wait_seconds > self._away_since + PATIENCE_SECONDS:
                     raise
             await asyncio.sleep(wait_seconds)

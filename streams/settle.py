@@ -9,7 +9,8 @@ file and ``apps`` imports faust.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from weakref import WeakSet
 
 import faust
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
-from faust.transport.drivers.aiokafka import Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from mode.supervisors import CrashingSupervisor
 
 from connectors.broker import Broker, broker
@@ -32,13 +33,53 @@ HEARTBEAT_SECONDS = 3.0
 COMMIT_INTERVAL_SECONDS = 1.0
 # Records that Faust fetches ahead of us for a partition: they are ids, or documents of up to 16 MiB.
 PREFETCHED_EVENTS = 64
+# Where several topics are read, a full buffer of one must not keep Faust from the others: it stops asking for
+# more at four fifths, and what one poll brings finds room in the rest.
+BUFFERED_EVENTS = 5 * PREFETCHED_EVENTS
+# aiokafka has one request under way a broker, and partitions that are not in it wait for its end; Faust lets
+# it wait a second and a half where there is nothing new.
+FETCH_WAIT_MILLISECONDS = 100
+FULL_POLL_SECONDS = 0.02
 # Faust polls again when what it got has found room; behind a lane full of scans that is minutes. A consumer
 # that does not poll for this long is thought dead and leaves its group, and its work would begin again.
 POLL_INTERVAL_SECONDS = 3600.0
 
 
+class _PromptThread(AIOKafkaConsumerThread):
+    """Faust's thread around its client, with a shorter wait."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        client = super()._create_worker_consumer(transport)
+        client._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
+        return client
+
+
 class SettlingConsumer(Consumer):
-    """Faust's consumer with two mistakes of 0.15.3 mended."""
+    """Faust's consumer with two mistakes of 0.15.3 mended, and without three of its waits."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _PromptThread(self, loop=self.loop, beacon=self.beacon)
+
+    def on_buffer_full(self, tp: Any) -> None:
+        """A topic's partitions share its buffer: ask for none of them."""
+        for other in self._of_same_topic(tp):
+            super().on_buffer_full(other)
+
+    def on_buffer_drop(self, tp: Any) -> None:
+        """There is room again for all of them."""
+        for other in self._of_same_topic(tp):
+            super().on_buffer_drop(other)
+
+    def _of_same_topic(self, tp: Any) -> list[Any]:
+        return [other for other in self.assignment() if other.topic == tp.topic]
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's own
+        # Where no partition may be asked for, Faust sleeps a second, however soon there is room again.
+        while self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            if self.should_stop:
+                break
+            await asyncio.sleep(FULL_POLL_SECONDS)
+        return await super()._wait_next_records(timeout)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         # Faust counts the message after a gap as part of the gap, so that its offset is committed whether or
@@ -54,8 +95,11 @@ class SettlingConsumer(Consumer):
         return bool(super().ack(message))
 
 
-def create_app(name: str, kafka: Broker | str, data_directory: Path) -> faust.App:
-    """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group."""
+def create_app(
+    name: str, kafka: Broker | str, data_directory: Path, buffered_events: int = PREFETCHED_EVENTS
+) -> faust.App:
+    """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group;
+    ``buffered_events`` of a topic wait in the process at most."""
     data_directory.mkdir(parents=True, exist_ok=True)
     server = broker(kafka)
     app = faust.App(
@@ -68,7 +112,7 @@ def create_app(name: str, kafka: Broker | str, data_directory: Path) -> faust.Ap
         value_serializer="raw",
         agent_supervisor=CrashingSupervisor,
         stream_wait_empty=False,
-        stream_buffer_maxsize=PREFETCHED_EVENTS,
+        stream_buffer_maxsize=buffered_events,
         stream_recovery_delay=0.0,
         broker_session_timeout=SESSION_TIMEOUT_SECONDS,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
@@ -99,12 +143,14 @@ def _credentials(server: Broker) -> Credentials | None:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """An event on its way."""
+    """An event on its way; ``event`` None: read ahead of its turn, in which it will come again."""
 
     event: Any
     record: Record
     arrived: float  # by the monotonic clock
     done: bool = False
+    owner: str = ""
+    urgent: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -116,6 +162,7 @@ class _Lanes:
 
     def __init__(self, stage: str) -> None:
         self._lanes: dict[tuple[str, int], deque[_Entry]] = {}
+        self._last: dict[tuple[str, int], int] = {}  # offsets
         self._seconds = stage_seconds_histogram.labels(stage=stage)
         _OPEN.setdefault(stage, WeakSet()).add(self)
         stage_oldest_gauge.labels(stage=stage).set_function(lambda: _oldest_seconds(stage))
@@ -123,7 +170,12 @@ class _Lanes:
     def append(self, event: Any) -> _Entry:
         entry = _Entry(event, _record(event), time.monotonic())
         self._lane(entry).append(entry)
+        self._last[entry.record.topic, entry.record.partition] = entry.record.offset
         return entry
+
+    def has_come(self, record: Record) -> bool:
+        """Whether its turn is over, or under way."""
+        return record.offset <= self._last.get((record.topic, record.partition), -1)
 
     def heads(self) -> list[Record]:
         """Of each partition the first that is not done."""
@@ -193,33 +245,63 @@ class BatchLimits:
         return len(entries) >= self.records or sum(e.size_bytes for e in entries) >= self.size_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What need not wait for its turn. ``urgent`` tells it; ``records`` are those that were written lately,
+    whatever still stands before them in the topic."""
+
+    urgent: Callable[[Record], bool]
+    records: Callable[[], AsyncGenerator[Record, None]]
+
+
 async def settle_batches(
     stream: Any,
     handle: Callable[[list[Record]], Awaitable[None]],
     limits: BatchLimits,
     owner: Callable[[Record], str],
     stage: str,
+    ahead: Ahead | None = None,
 ) -> None:
     """Handle events in batches of what has arrived: one when it is quiet, ``limits.records`` under load.
 
     Events of one ``owner`` are never in two batches at once: those that come while one is under way wait for
     its end. ``stage`` names the work in the metrics. What ``handle`` raises stops the worker, with its batch
     and all behind it un-acked.
+
+    Urgent events go before others, in a batch of their own, for which there is always one place. What is read
+    ahead of its turn is handled once more, and acked, when that comes: ``handle`` must allow for both.
     """
     lanes = _Lanes(stage)
     waiting: deque[_Entry] = deque()
+    overtaking: deque[_Entry] = deque()
     busy: set[str] = set()  # owners
     changed = asyncio.Condition()
     under_way = 0
 
     async def read(group: asyncio.TaskGroup) -> None:
-        dispatcher = group.create_task(dispatch(group))
+        helpers = [group.create_task(dispatch(group))]
+        if ahead is not None:
+            helpers.append(group.create_task(overtake(ahead)))
         async for event in _events(stream):
             async with changed:
                 await changed.wait_for(lambda: not limits.reached(waiting))
-                waiting.append(lanes.append(event))
+                entry = lanes.append(event)
+                entry.owner = owner(entry.record)
+                entry.urgent = ahead is not None and ahead.urgent(entry.record)
+                waiting.append(entry)
                 changed.notify_all()
-        dispatcher.cancel()
+        for helper in helpers:
+            helper.cancel()
+
+    async def overtake(ahead: Ahead) -> None:
+        async with aclosing(ahead.records()) as records:
+            async for record in records:
+                async with changed:
+                    await changed.wait_for(lambda: not limits.reached(overtaking))
+                    if not lanes.has_come(record):
+                        entry = _Entry(None, record, time.monotonic(), owner=owner(record), urgent=True)
+                        overtaking.append(entry)
+                        changed.notify_all()
 
     async def dispatch(group: asyncio.TaskGroup) -> None:
         nonlocal under_way
@@ -232,29 +314,34 @@ async def settle_batches(
             group.create_task(work(batch))
 
     def may_start() -> bool:
-        return under_way < limits.in_flight and any(map(is_free, waiting))
+        if under_way < limits.in_flight and any(map(is_free, waiting)):
+            return True
+        return under_way <= limits.in_flight and any(e.urgent and is_free(e) for e in (*overtaking, *waiting))
 
     def is_free(entry: _Entry) -> bool:
-        return owner(entry.record) not in busy
+        return entry.owner not in busy
 
     def take() -> list[_Entry]:
+        free = [entry for entry in (*overtaking, *waiting) if is_free(entry)]
+        chosen = [entry for entry in free if entry.urgent] or free
         batch: list[_Entry] = []
-        for entry in filter(is_free, tuple(waiting)):
+        for entry in chosen:
             if limits.reached(batch):
                 break
             batch.append(entry)
-            waiting.remove(entry)
-        busy.update(owner(entry.record) for entry in batch)
+            (waiting if entry.event is not None else overtaking).remove(entry)
+        busy.update(entry.owner for entry in batch)
         return batch
 
     async def work(batch: list[_Entry]) -> None:
         nonlocal under_way
         await handle([entry.record for entry in batch])
         for entry in batch:
-            lanes.finish(entry)
+            if entry.event is not None:
+                lanes.finish(entry)
         async with changed:
             under_way -= 1
-            busy.difference_update(owner(entry.record) for entry in batch)
+            busy.difference_update(entry.owner for entry in batch)
             changed.notify_all()
 
     await in_group(read)

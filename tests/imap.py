@@ -1,19 +1,26 @@
 """What the tests of IMAP share: a mailbox opened, and what a subscriber of its history would know of it."""
 
 import base64
+import binascii
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from email.message import EmailMessage
+from email.policy import SMTP
 from typing import Any
 
 import httpx
+import pytest
 
 from cli.pipeline import Pipeline, mailbox_id_of
+from connectors.gmail.message import MailMessage
 from connectors.imap.mailbox import ImapMailbox
 from connectors.imap.mailboxes import ImapMailboxes
 from connectors.kafka import read_partition
 from connectors.vault import Vault
-from schemas import topics
+from schemas import mime, topics
 from schemas.events import ChangeKind, MailboxRecord, Observation
 from schemas.identity import partition_for
 from tests.pipelines import documents
@@ -45,6 +52,50 @@ async def listed(mailbox: ImapMailbox, **asked: Any) -> list[str]:
         token = page.next_page_token
         if token is None:
             return ids
+
+
+def large_mail() -> bytes:
+    """7 MiB: large and small parts of every transfer encoding, nested ones too."""
+    chance = random.Random(9)
+    scan, table = chance.randbytes(2 * 2**20), chance.randbytes(2**20 + 1)
+    inner = EmailMessage()
+    inner["Subject"] = "inner"
+    inner.set_content("a nested mail\n" * 100_000)
+    inner.add_attachment(b"within", maintype="application", subtype="octet-stream", filename="within.bin")
+    mail = EmailMessage()
+    mail["Subject"], mail["From"] = "Größe", "anna@example.com"
+    mail.set_content("the plain text, grün\n")
+    mail.add_alternative("<p>the plain text, grün</p>", subtype="html")
+    mail.add_attachment(scan, maintype="application", subtype="pdf", filename="scan größe.pdf")
+    mail.add_attachment(table, maintype="application", subtype="octet-stream", filename="table.bin")
+    mail.add_attachment("naïve = 1\n" * 200_000, subtype="csv", cte="quoted-printable", filename="naïve.csv")
+    mail.add_attachment(inner)
+    mail.add_attachment("small\n", filename="small.txt")
+    coded = "".join(binascii.b2a_uu(b"old coding" * 4).decode() for _ in range(30_000))
+    mail.add_attachment(f"begin 644 old.bin\n{coded}`\nend\n", filename="old.bin")
+    [*_, last] = mail.iter_attachments()
+    last.replace_header("Content-Transfer-Encoding", "x-uuencode")
+    return mail.as_bytes(policy=SMTP)
+
+
+async def assert_like_parsed(mailbox: ImapMailbox, message: MailMessage, raw: bytes) -> int:
+    """What came, and comes in blocks, is what ``parse`` makes of the whole; returns how many do."""
+    fetched, parsed = mime.walk(message.root), mime.walk(mime.parse(raw))
+    assert [leaf.path for leaf in fetched] == [leaf.path for leaf in parsed]
+    referenced = 0
+    for leaf, expected in zip(fetched, parsed, strict=True):
+        part = leaf.part
+        if part.reference is not None:
+            referenced += 1
+            blocks = [block async for block in mailbox.attachment_stream(message.message_id, part.reference)]
+            assert max(map(len, blocks)) <= 1.5 * 2**20, "a block, not the whole"
+            assert part.size_bytes is not None
+            part = replace(part, body=b"".join(blocks), reference=None)
+            assert await mailbox.attachment(message.message_id, leaf.part.reference or "") == part.body
+        assert replace(part, size_bytes=0) == replace(expected.part, size_bytes=0)
+        assert part.size_bytes == pytest.approx(expected.part.size_bytes, rel=0.5)
+    assert message.root.headers == mime.parse(raw).headers
+    return referenced
 
 
 class Follower:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,11 +90,15 @@ class BulkSink:
         A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
-        items = [self._item(write) for write in writes]
-        ended = await asyncio.gather(
-            *(self._bulk(index, bulk) for bulk in _bulks(item for item in items if item.result is None)),
-            return_exceptions=True,
-        )
+        items: list[_Item] = []
+        # Made when there is a slot for it: one is written as JSON while others are at the server.
+        bulks = _bulks(self._encoded(writes, items))
+
+        async def go_on() -> None:
+            for bulk in bulks:
+                await self._bulk(index, bulk)
+
+        ended = await asyncio.gather(*(go_on() for _ in range(BULKS_IN_FLIGHT)), return_exceptions=True)
         for error in ended:
             if error is not None:
                 raise error
@@ -104,6 +108,14 @@ class BulkSink:
             elif isinstance(item.result, RejectedDocumentError):
                 self._errors["rejected"].inc()
         return [item.result for item in items]
+
+    def _encoded(self, writes: Iterable[Write], items: list[_Item]) -> Iterator[_Item]:
+        """The writes as they travel, all of which are added to ``items``, without those that cannot."""
+        for write in writes:
+            item = self._item(write)
+            items.append(item)
+            if item.result is None:
+                yield item
 
     def _item(self, write: Write) -> _Item:
         target: dict[str, Any] = {"_id": write.document_id}

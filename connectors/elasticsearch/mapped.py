@@ -43,9 +43,16 @@ class mapped:  # noqa: N801 - reads as a statement: with mapped():
                 raise ConfigurationError(
                     "ELASTICSEARCH_API_KEY has no right to what was asked of Elasticsearch (403)"
                 ) from error
-            raise ConfigurationError(f"Elasticsearch answered {status}: {error}") from error
+            raise ConfigurationError(f"Elasticsearch answered {status}: {_types(error)}") from error
         if isinstance(error, TransportError):
             raise UnavailableError(ABSENT) from error
+
+
+def _types(error: ApiError) -> str:
+    """What went wrong by its names alone: reasons quote queries and values, and both are private."""
+    said = error.body.get("error") if isinstance(error.body, dict) else None
+    causes = said.get("root_cause", []) if isinstance(said, dict) else []
+    return " ".join(dict.fromkeys([error.error, *(str(cause.get("type")) for cause in causes)]))
 
 
 def _refused(error: TlsError) -> ConfigurationError:

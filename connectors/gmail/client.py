@@ -6,7 +6,7 @@ httplib2 is not safe to share between threads, so every worker thread has a conn
 import asyncio
 import http.client
 import json
-import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -90,7 +90,8 @@ def _service(endpoint: str | None) -> Any:
 
 
 class GmailClient:
-    """One mailbox of Gmail. ``executor`` bounds the requests in flight; ``endpoint`` None is Google's own.
+    """One mailbox of Gmail. The limiter bounds its requests in flight, ``executor`` those of all that share
+    it; ``endpoint`` None is Google's own.
 
     What is asked with ``background`` waits for everything that is not.
     """
@@ -108,7 +109,11 @@ class GmailClient:
         self._limiter = limiter
         self._executor = executor
         self._endpoint = endpoint
-        self._threads = threading.local()
+        # Connections that nobody uses at the moment; each serves one request at a time, in any thread.
+        self._idle: deque[AuthorizedHttp] = deque()
+        self._closed = False
+        self._received_bytes = 0
+        self._requests = 0
 
     @property
     def paused_seconds(self) -> float:
@@ -119,6 +124,11 @@ class GmailClient:
     def quota_units(self) -> int | None:
         """Units that may be spent at once; None where nobody counts."""
         return self._limiter.remaining_units
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Bytes received, as they are after decompression, and requests sent since the start."""
+        return self._received_bytes, self._requests
 
     # --- what the source asks ------------------------------------------------------------------------
 
@@ -135,8 +145,10 @@ class GmailClient:
         await asyncio.Event().wait()
 
     def close(self) -> None:
-        """End the threads once what they do is done."""
-        self._executor.shutdown(wait=False)
+        """Hang up; requests in flight end by themselves."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     async def position(self) -> Position:
         """The mailbox's newest historyId and its number of messages."""
@@ -272,6 +284,7 @@ class GmailClient:
                 data = AttachmentData()
                 while block := await self._run(lambda: next(blocks, b"")):
                     received_bytes += len(block)
+                    self._received_bytes += len(block)
                     yield data.feed(block)
                 data.close()
             finally:
@@ -285,9 +298,9 @@ class GmailClient:
         self, method: str, request: Callable[[Any], Any], *, background: bool = False
     ) -> dict[str, Any]:
         def execute() -> tuple[dict[str, Any], int]:
-            connection = self._http()
-            resource = request(_service(self._endpoint).users()).execute(http=connection)
-            return resource, connection.http.received_bytes
+            with self._connection() as connection:
+                resource = request(_service(self._endpoint).users()).execute(http=connection)
+                return resource, connection.http.received_bytes
 
         with await self._limiter.acquire(self._costs[method], background=background):
             self._count(method)
@@ -296,10 +309,12 @@ class GmailClient:
             except RateLimitedError as error:
                 self._refused(method, error)
                 raise
+            self._received_bytes += received_bytes
             self._limiter.accepted(received_bytes)
         return resource
 
     def _count(self, method: str) -> None:
+        self._requests += 1
         gmail_requests_counter.labels(method=method).inc()
         gmail_quota_units_counter.labels(method=method).inc(self._costs[method])
         gmail_quota_refused_counter.labels(method=method)  # there from the first request on, as 0
@@ -311,12 +326,20 @@ class GmailClient:
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, mapped, work)
 
-    def _http(self) -> AuthorizedHttp:
-        connection = getattr(self._threads, "http", None)
-        if connection is None:
+    @contextmanager
+    def _connection(self) -> Iterator[AuthorizedHttp]:
+        """The connection that was used last, so that no more stay open than are needed at once."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             connection = AuthorizedHttp(self._credentials, http=google_http())
-            self._threads.http = connection
-        return connection
+        try:
+            yield connection
+        finally:
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
 
 
 class _MeasuredHttp(httplib2.Http):  # type: ignore[misc]
@@ -332,7 +355,7 @@ class _MeasuredHttp(httplib2.Http):  # type: ignore[misc]
 
 
 def google_http() -> _MeasuredHttp:
-    """A connection for one thread."""
+    """A connection, for one request at a time."""
     return _MeasuredHttp(timeout=TIMEOUT_SECONDS)
 
 
@@ -347,6 +370,10 @@ def _stale_tokens(page_token: str | None) -> Iterator[None]:
         raise
 
 
+# What Google says to a service account's assertion whose times are not about now.
+_CLOCK_REFUSED = "Invalid JWT: Token must be a short-lived token"
+
+
 def mapped(work: Callable[[], Result]) -> Result:
     """Run ``work`` and turn what the Google libraries raise into errors of our own tree."""
     try:
@@ -356,6 +383,9 @@ def mapped(work: Callable[[], Result]) -> Result:
     except RefreshError as error:
         if error.retryable:
             raise GmailUnavailableError(f"the token endpoint failed: {error}") from error
+        if _CLOCK_REFUSED in str(error):
+            # Nobody must look at the mailbox because a clock was wrong for a minute.
+            raise GmailUnavailableError(f"this machine's clock is not Google's: {error}") from error
         raise AuthorizationError(f"Google refuses these credentials: {error}") from error
     except TransportError as error:
         raise GmailUnavailableError(f"the token endpoint does not answer: {error}") from error

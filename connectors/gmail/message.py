@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Literal
 
-from schemas.mime import Part, charset_of, parse
+from schemas.mime import MAX_DEPTH, MAX_PARAMETER_CHARACTERS, Part, charset_of, parse, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +40,25 @@ def from_json(resource: dict[str, Any]) -> MailMessage:
     )
 
 
-def part(payload: dict[str, Any]) -> Part:
-    """Read a ``MessagePart`` resource and everything below it."""
-    content_type = str(payload.get("mimeType") or "text/plain").lower()
-    headers = tuple((str(h.get("name", "")), str(h.get("value", ""))) for h in payload.get("headers", ()))
+def part(payload: dict[str, Any], depth: int = 0) -> Part:
+    """Read a ``MessagePart`` resource and everything below it, to MAX_DEPTH. Raises ValueError."""
+    content_type = readable(str(payload.get("mimeType") or "text/plain").lower())
+    headers = tuple(
+        (readable(str(h.get("name", ""))), readable(str(h.get("value", ""))))
+        for h in payload.get("headers", ())
+    )
     message = _structured(headers)
     body = payload.get("body", {})
     data = decode_base64url(body["data"]) if "data" in body else None
     if data is None and "attachmentId" not in body:
         data = b""
     # Gmail opens a nested mail too; to us it is a leaf, whose contents the engine numbers.
-    nested = payload.get("parts", ()) if content_type.startswith("multipart/") else ()
-    children = tuple(part(child) for child in nested)
+    nested = payload.get("parts", ()) if content_type.startswith("multipart/") and depth < MAX_DEPTH else ()
+    children = tuple(part(child, depth + 1) for child in nested)
     return Part(
         content_type=content_type,
         headers=headers,
-        filename=payload.get("filename") or None,
+        filename=readable(payload.get("filename") or "") or None,
         disposition=message.get_content_disposition(),
         charset=_charset(content_type, data, charset_of(message)),
         children=children,
@@ -69,7 +72,7 @@ def _structured(headers: tuple[tuple[str, str], ...]) -> Message:
     message = Message()
     for name, value in headers:
         if name.lower() in {"content-type", "content-disposition"} and name not in message:
-            message[name] = value
+            message[name] = value[:MAX_PARAMETER_CHARACTERS]
     return message
 
 

@@ -1,4 +1,4 @@
-"""What a dual run has shown: where the API's way and IMAP's differ, how late each was, and what IMAP took.
+"""What a dual run has shown: where the API's way and IMAP's differ, how late each was, and what each took.
 
 Pure: the observations, the registers and the changes of one mailbox in, a ``Comparison`` out. Ids only.
 """
@@ -31,6 +31,8 @@ class Day:
     differences: int = 0
     imap_bytes: int = 0
     imap_requests: int = 0
+    api_bytes: int = 0
+    api_requests: int = 0
     api_events: int = 0
     imap_seconds: float | None = None
     api_seconds: float | None = None
@@ -116,6 +118,10 @@ def compare(
     imap_seconds: defaultdict[str, list[float]] = defaultdict(list)
     for said in observations:
         if said.epoch != record.epoch:
+            continue
+        if said.kind == "spent":
+            days[_day(said.observed_at)].api_bytes += said.spent_bytes
+            days[_day(said.observed_at)].api_requests += said.spent_requests
             continue
         result.begun_at = min(result.begun_at or said.observed_at, said.observed_at)
         moved[said.message_id] = max(moved.get(said.message_id, 0), said.observed_at)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -43,15 +44,20 @@ from connectors.imap.folders import (
     list_folders,
     remembered,
 )
+from connectors.imap.outline import Decoder, Reference, assemble, outline, small
 from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
 from schemas.events import HIDDEN_LABELS, ChangeKind, now_milliseconds
-from schemas.mime import parse
+from schemas.mime import Part, parse
 
 LIST_PAGE_SIZE = 500
 # A body comes in pieces of this size, so that a drop in the middle costs one of them.
 BLOCK_BYTES = 1024 * 1024
-# A message is held in memory whole. Gmail takes none above 50 MB.
-MAX_MESSAGE_BYTES = 128 * 1024 * 1024
+# Up to here a message is fetched whole; a larger one by its outline, its large parts when they are asked for.
+WHOLE_MESSAGE_BYTES = 10 * 1024 * 1024
+# A mail's own text beyond this is nobody's, and is held in memory whole.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+# Sections asked for in one command.
+_SECTIONS = 100
 IDLE_POLL_SECONDS = 1.0
 # Gmail ends an IDLE after ten minutes.
 IDLE_SECONDS = 300.0
@@ -302,10 +308,14 @@ class ImapMailbox:
             if block is None:
                 return None
             answer = answer or got
-            if answer[b"RFC822.SIZE"] > MAX_MESSAGE_BYTES:
-                raise GmailError(f"a message of {answer[b'RFC822.SIZE']} bytes is not read over IMAP")
+            if answer[b"RFC822.SIZE"] > WHOLE_MESSAGE_BYTES:
+                break
             body += block
         if place.gmail and f"{answer[b'X-GM-MSGID']:x}" != message_id:
+            return None
+        large = answer[b"RFC822.SIZE"] > WHOLE_MESSAGE_BYTES
+        root = await self._fetch_outline(place, background) if large else parse(bytes(body))
+        if root is None:
             return None
         received: datetime = answer[b"INTERNALDATE"]
         return MailMessage(
@@ -315,20 +325,70 @@ class ImapMailbox:
             label_ids=tuple(sorted(self._looker.labels(answer, place.folder))),
             received_at=int(received.timestamp() * 1000),
             size_bytes=answer[b"RFC822.SIZE"],
-            root=parse(bytes(body)),
+            root=root,
             source="imap",
         )
 
+    async def _fetch_outline(self, place: _Place, background: bool) -> Part | None:
+        """The tree of the message that stands there, large bodies left out; None where none stands there."""
+
+        async def ask(items: str) -> tuple[int, dict[bytes, Any]]:
+            def work(client: IMAPClient) -> tuple[int, dict[bytes, Any]]:
+                uidvalidity = _open(client, place.folder)
+                return uidvalidity, fetch(client, str(place.uid), f"UID {items}").get(place.uid, {})
+
+            return await self._connection.run(work, background=background)
+
+        uidvalidity, got = await ask("BODYSTRUCTURE")
+        if b"BODYSTRUCTURE" not in got:
+            return None
+        root = outline(got[b"BODYSTRUCTURE"])
+        wanted = [node.head for node in root.nodes()] + [node.body for node in small(root)]
+        sections: dict[str, bytes] = {}
+        for start in range(0, len(wanted), _SECTIONS):
+            names = wanted[start : start + _SECTIONS]
+            _, got = await ask(" ".join(f"BODY.PEEK[{name}]" for name in names))
+            found = {name: got.get(f"BODY[{name}]".encode(), b"") for name in names}
+            if not got:
+                return None
+            sections |= {name: body or b"" for name, body in found.items()}
+        return assemble(root, sections, (place.folder.key, uidvalidity, place.uid))
+
     async def attachment(self, message_id: str, reference: str, *, background: bool = False) -> bytes:
-        """Raises NotFoundError: bodies come with the message, there are no references."""
-        raise NotFoundError("IMAP gives no references")
+        """A body behind a reference of the latest ``message`` call. Raises NotFoundError when it is stale."""
+        body = bytearray()
+        async with aclosing(self.attachment_stream(message_id, reference, background=background)) as blocks:
+            async for block in blocks:
+                body += block
+                if len(body) > MAX_BODY_BYTES:
+                    raise GmailError(f"a body of more than {MAX_BODY_BYTES} bytes is not read whole")
+        return bytes(body)
 
     async def attachment_stream(
         self, message_id: str, reference: str, *, background: bool = False
     ) -> AsyncGenerator[bytes, None]:
-        """Raises NotFoundError: bodies come with the message, there are no references."""
-        raise NotFoundError("IMAP gives no references")
-        yield b""  # it is a generator all the same
+        """The same in decoded blocks of about a MiB, for bodies that are large."""
+        at = Reference.of(reference)
+        decoder = Decoder(at.encoding)
+
+        def piece(client: IMAPClient, start: int) -> bytes | None:
+            folder = next((one for one in self._current_folders(client) if one.key == at.folder_key), None)
+            if folder is None or _open(client, folder) != at.uidvalidity:
+                return None
+            got = fetch(client, str(at.uid), f"UID BODY.PEEK[{at.section}]<{start}.{BLOCK_BYTES}>")
+            answer = got.get(at.uid, {}).items()
+            return next((block for key, block in answer if key.startswith(b"BODY[")), None)
+
+        received, block = 0, None
+        while block is None or len(block) == BLOCK_BYTES:
+            block = await self._connection.run(partial(piece, start=received), background=background)
+            if block is None:
+                raise NotFoundError("the message does not stand there any more")
+            received += len(block)
+            if decoded := decoder.feed(block):
+                yield decoded
+        if decoded := decoder.close():
+            yield decoded
 
     def _find(self, client: IMAPClient, message_id: str) -> _Place | None:
         """Where a message stands, in the thread."""

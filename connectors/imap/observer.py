@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import random
+from contextlib import aclosing
 
 from pydantic import ValidationError
 
@@ -90,6 +91,7 @@ class Observer:
         assert self._labels is not None
         try:
             message = await self._mailbox.message(message_id)
+            parts = await part_digests(self._mailbox, message)
         except NotFoundError:
             return  # the next look will not have it
         await self._write(
@@ -97,7 +99,7 @@ class Observer:
             "seen",
             thread_id=message.thread_id,
             label_ids=message.label_ids,
-            parts=part_digests(message),
+            parts=parts,
             size_bytes=message.size_bytes,
             received_at=message.received_at,
         )
@@ -130,7 +132,7 @@ class Observer:
                 observation = Observation.decode(record.value or b"")
             except ValidationError:
                 continue
-            if observation.epoch != self._record.epoch:
+            if observation.epoch != self._record.epoch or observation.kind == "spent":
                 continue
             if observation.kind == "gone":
                 labels.pop(observation.message_id, None)
@@ -139,12 +141,21 @@ class Observer:
         return labels
 
 
-def part_digests(message: MailMessage) -> dict[str, str]:
+async def part_digests(mailbox: ImapMailbox, message: MailMessage) -> dict[str, str]:
     """SHA-256 by part path: of each attachment's bytes, and under the empty path of the mail's own text."""
-    digests = {
-        leaf.path: hashlib.sha256(leaf.part.body).hexdigest()
-        for leaf in mime.attachments(message.root)
-        if leaf.part.body is not None
-    }
-    bodies = [(leaf.part.body or b"", leaf.part.charset) for leaf in mime.body_leaves(message.root)]
+    digests = {}
+    for leaf in mime.attachments(message.root):
+        digest = hashlib.sha256(leaf.part.body or b"")
+        if leaf.part.reference is not None:
+            blocks = mailbox.attachment_stream(message.message_id, leaf.part.reference)
+            async with aclosing(blocks):
+                async for block in blocks:
+                    digest.update(block)
+        digests[leaf.path] = digest.hexdigest()
+    bodies = []
+    for leaf in mime.body_leaves(message.root):
+        part, body = leaf.part, leaf.part.body or b""
+        if part.reference is not None:
+            body = await mailbox.attachment(message.message_id, part.reference)
+        bodies.append((body, part.charset))
     return {"": mime.text_digest(bodies), **digests}

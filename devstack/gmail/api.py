@@ -1,6 +1,9 @@
 """What each method of the Gmail API answers, apart from who may ask and how often."""
 
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from devstack.gmail.errors import invalid_argument, not_found
@@ -183,13 +186,14 @@ class GmailApi:
         after = int(start) if position is None else int(position[0])
         # A push may have come before its change can be seen here.
         newest = max(self._pubsub.visible_history_id(call.mailbox), int(start))
-        records = [record for record in records if record.id <= newest]
         answer: Json = {"historyId": str(newest)}
         if self._strike("empty_history_page", "history.list", call):
             return {**answer, "nextPageToken": make_token([after], request)}
         page: list[Json] = []
-        remaining = [record for record in records if record.id > after]
-        for record in remaining:
+        # A mailbox may have a long history: no page of it looks through all.
+        for record in islice(records, bisect_right(records, after, key=attrgetter("id")), None):
+            if record.id > newest:
+                break
             if len(page) == size:
                 # What remains may all be filtered out: then the next page is empty, as with Gmail.
                 answer["nextPageToken"] = make_token([after], request)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from devstack.gmail.errors import ApiError
 from devstack.gmail.faults import FaultPlan
+from devstack.gmail.imap_sections import Entity, section, structure
 from devstack.gmail.message import MessageReader, StoredMessage
 from devstack.gmail.oauth import OAuth
 from devstack.gmail.query import Query
@@ -37,7 +38,7 @@ _GMAIL_LABELS = {
     "DRAFT": "\\Draft",
 }
 _HIDDEN = {"UNREAD", "SPAM", "TRASH", "CHAT"}  # said by flags and folders; categories are not said at all
-_BODY = re.compile(r"BODY(\.PEEK)?\[\](?:<(\d+)\.(\d+)>)?", re.IGNORECASE)
+_BODY = re.compile(r"BODY(\.PEEK)?\[([A-Z0-9.]*)\](?:<(\d+)\.(\d+)>)?", re.IGNORECASE)
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _LITERAL = re.compile(rb"\{(\d+)(\+?)\}\r\n$")
 
@@ -348,28 +349,27 @@ class Session:
             "X-GM-THRID": str(int(message.thread_id, 16)),
             "X-GM-LABELS": f"({' '.join(label for label in labels if label)})",
         }
-        body = _BODY.search(items)
         asked = [item.upper() for item in _BODY.sub("", items).split()]
+        if "BODYSTRUCTURE" in asked:
+            values["BODYSTRUCTURE"] = structure(Entity.of(message.source.read()))
         answer = " ".join(f"{item} {values[item]}" for item in dict.fromkeys(["UID", *asked]))
-        if body is None:
+        bodies = list(_BODY.finditer(items))
+        if not bodies:
             await self._say(f"* {number} FETCH ({answer})".encode())
             return
-        if not body[1] and not self._read_only:
+        if not all(body[1] for body in bodies) and not self._read_only:
             self._mailbox.modify(message.id, remove=["UNREAD"])
         content = message.source.read()
         if self._server.faults().strike("imap_truncated", "imap.fetch", self._mailbox.address):
             content = content[: len(content) * 2 // 3]
-        place = ""
-        if body[2] is not None:
-            start = int(body[2])
-            content = content[start : start + int(body[3])]
-            place = f"<{start}>"
-        head = f"* {number} FETCH ({answer} BODY[]{place} {{{len(content)}}}\r\n".encode()
+        said = f"* {number} FETCH ({answer}".encode()
+        for body in bodies:
+            said += _said(content, body)
         if self._server.faults().strike("imap_drop", "imap.fetch", self._mailbox.address):
-            self._writer.write(head + content[: len(content) // 2])
+            self._writer.write(said[: len(said) - len(said) // 3])
             await self._writer.drain()
             raise DroppedError
-        await self._say(head + content + b")")
+        await self._say(said + b")")
 
     async def _idle(self, _: str) -> str:
         await self._say(b"+ idling")
@@ -411,6 +411,19 @@ class Session:
             with suppress(KeyError):  # deleted in this moment
                 found[uid] = mailbox.message(message_id)
         return found
+
+
+def _said(content: bytes, body: re.Match[str]) -> bytes:
+    """One item of FETCH with a literal, or NIL where there is no such section."""
+    name, place = body[2].upper(), ""
+    try:
+        found = section(content, name) if name else content
+    except KeyError:
+        return f" BODY[{name}] NIL".encode()
+    if body[3] is not None:
+        start = int(body[3])
+        found, place = found[start : start + int(body[4])], f"<{start}>"
+    return f" BODY[{name}]{place} {{{len(found)}}}\r\n".encode() + found
 
 
 def _words(text: str) -> list[str]:

@@ -6,8 +6,10 @@ Ids are derived from the mail, so two runs over the same files give the same ids
 import hashlib
 import random
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from threading import RLock
 from typing import Any
 
@@ -105,7 +107,7 @@ class Mailbox:
         with self._lock:
             if not self._oldest_history_id <= start <= self.history_id:
                 raise KeyError(start)
-            return [record for record in self._history if record.id > start]
+            return self._history[bisect_right(self._history, start, key=attrgetter("id")) :]
 
     def truth(self) -> dict[str, dict[str, Any]]:
         """Every message id with its labels, thread and historyId, for tests to compare with."""

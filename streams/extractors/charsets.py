@@ -3,6 +3,8 @@
 import codecs
 import re
 
+from schemas.mime import codec_of
+
 # Guessing takes time; this much of a text tells its charset.
 _SAMPLE_BYTES = 16 * 1024
 # From a few accents nobody can tell a charset: guesses go astray (ä in Latin-1 passed for Arabic), and the
@@ -84,10 +86,8 @@ def decode_surely(payload: bytes, declared: str | None) -> str | None:
 
 def codec_name(declared: str | None) -> str | None:
     """Python's name of the charset; None where there is none of that name."""
-    try:
-        return codecs.lookup(declared).name.replace("-", "_") if declared else None
-    except (LookupError, ValueError):
-        return None
+    name = codec_of(declared)
+    return name.replace("-", "_") if name is not None else None
 
 
 def wide_charset(sample: bytes) -> str | None:

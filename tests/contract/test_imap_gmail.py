@@ -14,6 +14,7 @@ from connectors.errors import (
     NotFoundError,
     RateLimitedError,
 )
+from connectors.gmail.message import MailMessage
 from connectors.imap.mailbox import ImapMailbox
 from connectors.imap.observer import part_digests
 from devstack.gmail.faults import FaultPlan, parse_faults
@@ -23,7 +24,7 @@ from schemas import mime
 from schemas.events import ChangeKind
 from schemas.identity import label_id_of
 from tests.gmail_api import ANNA, MAIL
-from tests.imap import Follower, imap_mailbox, listed
+from tests.imap import Follower, assert_like_parsed, imap_mailbox, large_mail, listed
 from tests.part_paths import gmail_client
 
 CATEGORIES = {"CATEGORY_PERSONAL", "CATEGORY_SOCIAL", "CATEGORY_PROMOTIONS", "CATEGORY_UPDATES"}
@@ -86,7 +87,7 @@ async def test_ids_threads_labels_and_parts_are_the_apis(
             assert over_imap.received_at == (by_api.received_at or 0) // 1000 * 1000
             full = await api.message(message_id)
             bodies = [(leaf.part.body or b"", leaf.part.charset) for leaf in mime.body_leaves(full.root)]
-            assert part_digests(over_imap)[""] == mime.text_digest(bodies)
+            assert (await part_digests(mailbox, over_imap))[""] == mime.text_digest(bodies)
     assert box.truth() == before, "reading marks nothing as read"
     assert "SELECT" not in emulator.imap.commands
 
@@ -158,6 +159,24 @@ async def test_a_drop_in_the_middle_of_a_body_is_an_error_and_no_message(
     body = (await mailbox.message(large.id)).root.body
     assert body is not None
     assert len(body) == 150_000 * 16
+
+
+async def test_a_large_message_comes_without_its_large_parts(
+    emulator: GmailEmulator, mailbox: ImapMailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.imap.mailbox.WHOLE_MESSAGE_BYTES", 4 * 2**20)
+    raw = large_mail()
+    large = emulator.mailboxes[ANNA].add(raw)
+    before = mailbox.spent[0]
+    message = await mailbox.message(large.id)
+    assert mailbox.spent[0] - before < 3 * 2**20
+    assert await assert_like_parsed(mailbox, message, raw) == 5
+    whole = MailMessage(large.id, None, 0, (), None, None, mime.parse(raw))
+    assert await part_digests(mailbox, message) == await part_digests(mailbox, whole)
+    [reference] = {leaf.part.reference for leaf in mime.walk(message.root) if leaf.path == "2"}
+    emulator.mailboxes[ANNA].trash(large.id)
+    with pytest.raises(NotFoundError):
+        await mailbox.attachment(large.id, reference or "")
 
 
 async def test_too_much_is_answered_by_longer_and_longer_pauses(

@@ -16,7 +16,7 @@ from schemas import mime
 from schemas.events import ChangeKind
 from schemas.identity import label_id_of
 from tests.gmail_api import MAIL
-from tests.imap import Follower, imap_mailbox, listed
+from tests.imap import Follower, assert_like_parsed, imap_mailbox, large_mail, listed
 
 OLD_SERVER = "IMAP4rev1 IDLE SPECIAL-USE"
 
@@ -125,6 +125,19 @@ async def test_history_tells_what_happened(owner: IMAPClient, follower: Follower
     owner.delete_folder("Later")
     assert await follower.follow() == [ChangeKind.DELETE]
     assert len(follower.labels) == len(MAIL) + 1
+
+
+async def test_a_large_message_comes_without_its_large_parts(
+    owner: IMAPClient, mailbox: ImapMailbox, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.imap.mailbox.WHOLE_MESSAGE_BYTES", 4 * 2**20)
+    raw = large_mail()
+    owner.append("INBOX", raw)
+    known = set(follower.labels)
+    await follower.follow()
+    [message_id] = set(follower.labels) - known
+    message = await mailbox.message(message_id)
+    assert await assert_like_parsed(mailbox, message, raw) == 5
 
 
 async def test_what_is_filed_away_leaves_the_listing_of_spam_and_trash(

@@ -127,6 +127,9 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         running.start("source")
 
         def seen() -> list[Observation]:
+            return [said for said in everything() if said.way == "imap"]
+
+        def everything() -> list[Observation]:
             return asyncio.run(observations(running))
 
         eventually(lambda: len(seen()) > 3, "the first observations")
@@ -146,6 +149,9 @@ def test_in_a_dual_run_the_api_decides_and_imap_observes(stack: Stack, tmp_path:
         [gone] = [said for said in seen() if said.kind == "gone"]
         assert gone.message_id == second
         assert "FETCH" in control.stats()["imap"]
+        eventually(lambda: any(said.way == "gmail_api" for said in everything()), "what the API takes")
+        taken = [said for said in everything() if said.way == "gmail_api"]
+        assert all(said.kind == "spent" and said.spent_bytes and said.spent_requests for said in taken)
         # IMAP fails for good: the API goes on, and nothing that IMAP saw is among its changes.
         control.faults({"kind": "imap_throttle"})
         new = control.post("messages", content=b"Subject: on\r\n\r\n")["id"]

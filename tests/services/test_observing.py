@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from cli.mailbox import register
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.clamav_check import EICAR
-from connectors.kafka import Producer, Send
+from connectors.kafka import Producer, Send, read_all
 from connectors.metrics import DECLARED, LABELS
 from devstack.gmail.faults import Fault
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
@@ -292,6 +292,12 @@ def test_logs_are_json_with_what_they_are_about_and_nothing_private(run: tuple[C
     parsed = [json.loads(line) for line in lines if line.startswith("{")]
     assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, parsed))
     assert any("mailbox" in line and line["logger"].startswith("connectors") for line in parsed)
+
+
+def test_dead_letters_quote_nothing(run: tuple[Collected, Path], stack: Stack) -> None:
+    letters = [value for _, value in asyncio.run(read_all(stack.kafka_bootstrap, topics.DEAD_LETTERS.name))]
+    assert letters
+    assert not [value for value in letters if value and MARKER.encode() in value]
 
 
 def test_one_trace_leads_from_the_push_to_searchable(run: tuple[Collected, Path]) -> None:

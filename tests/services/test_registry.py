@@ -1,5 +1,7 @@
 """The registry's commands on a real Kafka: register, change, grant again, rotate keys, remove, add again."""
 
+import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 import requests
 
-from connectors.vault import new_key
+from connectors.kafka import read_all
+from connectors.vault import Vault, new_key
 from devstack.gmail.oauth import CLIENT_ID, CLIENT_SECRET
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
+from schemas import topics
+from schemas.events import CredentialRecord, credential_key
 from tests.commands import command
 from tests.pipelines import emptied
 
@@ -100,6 +105,29 @@ def test_a_mailbox_from_consent_to_removal_and_back(commands: Commands) -> None:
     commands.login(ANNA)
     back = commands.mailbox(ANNA)
     assert (back["state"], back["mailbox_id"], back["epoch"]) == ("live", first["mailbox_id"], 2)
+
+
+def test_credentials_are_ciphertext_at_rest(commands: Commands) -> None:
+    """What Google gave for a mailbox stands nowhere in the topics, in no way it could be written."""
+    commands.login(ANNA)
+    bootstrap, key = commands.environment["KAFKA_BOOTSTRAP"], commands.environment["CREDENTIALS_KEY"]
+    mailbox_id = commands.mailbox(ANNA)["mailbox_id"]
+
+    async def stored() -> dict[str, bytes]:
+        return {
+            f"{topic.name} {name}": f"{name} ".encode() + (value or b"")
+            for topic in topics.ALL
+            for name, value in await read_all(bootstrap, topic.name)
+        }
+
+    found = asyncio.run(stored())
+    sealed = found[f"{topics.MAILBOXES.name} {credential_key(mailbox_id)}"].partition(b" ")[2]
+    opened = Vault([key]).open(mailbox_id, CredentialRecord.decode(sealed))
+    secrets = [opened["refresh_token"].encode(), CLIENT_SECRET.encode(), key.encode(), base64.b64decode(key)]
+    assert all(len(secret) >= 8 for secret in secrets)
+    for secret in secrets:
+        for form in (secret, base64.b64encode(secret).rstrip(b"="), secret.hex().encode()):
+            assert not [place for place, value in found.items() if form in value]
 
 
 def test_a_domain_is_added_once(commands: Commands) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.probes import STALLED_SECONDS, Probes, serve_probes
+from cli.probes import LOOK_SECONDS, STALLED_SECONDS, Probes, serve_probes
 from connectors.errors import ConfigurationError
 
 OURS, THEIRS = ("mail.changes.v1", 0), ("mail.changes.v1", 1)
@@ -55,10 +55,12 @@ def worker(clock: Clock) -> Probes:
     return probes
 
 
-async def later(worker: Probes, broker: Broker, clock: Clock) -> None:
-    """Half an hour and a little passes, with a look at its end."""
-    clock.seconds += STALLED_SECONDS + 1
-    await worker.look(broker)
+async def later(worker: Probes, broker: Broker, clock: Clock, seconds: float = STALLED_SECONDS + 1) -> None:
+    """Half an hour and a little passes, with looks on the way and one at its end."""
+    end = clock.seconds + seconds
+    while clock.seconds < end:
+        clock.seconds = min(clock.seconds + LOOK_SECONDS, end)
+        await worker.look(broker)
 
 
 async def test_a_worker_without_work_is_alive(worker: Probes, broker: Broker, clock: Clock) -> None:
@@ -70,8 +72,7 @@ async def test_a_worker_that_stands_before_work_is_dead(worker: Probes, broker: 
     broker.end[OURS] = 5
     broker.offsets[OURS] = 1
     await worker.look(broker)
-    clock.seconds += STALLED_SECONDS - 1
-    await worker.look(broker)
+    await later(worker, broker, clock, STALLED_SECONDS - 1)
     assert worker.dead() is None
     clock.seconds += 2
     assert worker.dead() == f"nothing has moved for {STALLED_SECONDS + 1:.0f} s"
@@ -97,6 +98,39 @@ async def test_nor_do_others_cover_for_it(worker: Probes, broker: Broker, clock:
     broker.offsets[THEIRS] = 3
     await later(worker, broker, clock)
     assert worker.dead() is not None
+
+
+async def test_a_group_in_which_nobody_is_assigned_anything_is_dead(broker: Broker, clock: Clock) -> None:
+    worker = Probes("mailstream-extract", clock=clock)
+    broker.end[THEIRS] = 5
+    await worker.look(broker)
+    await later(worker, broker, clock)
+    assert worker.dead() is not None
+    broker.offsets[THEIRS] = 1  # others have it, and come on
+    await worker.look(broker)
+    assert worker.dead() is None
+
+
+async def test_who_was_stopped_himself_has_not_stood_still(
+    worker: Probes, broker: Broker, clock: Clock
+) -> None:
+    broker.end[OURS] = 5
+    await worker.look(broker)
+    clock.seconds += STALLED_SECONDS + 1  # nobody looked: SIGSTOP, or a machine that slept
+    await worker.look(broker)
+    assert worker.dead() is None
+    await later(worker, broker, clock)
+    assert worker.dead() is not None
+
+
+async def test_how_long_is_a_setting(broker: Broker, clock: Clock) -> None:
+    broker.end[OURS] = 5
+    for seconds, ends in ((60.0, True), (0.0, False)):
+        worker = Probes("mailstream-extract", stalled_seconds=seconds, clock=clock)
+        worker.assigned([OURS])
+        await worker.look(broker)
+        await later(worker, broker, clock, 61)
+        assert (worker.dead() is not None) == ends
 
 
 async def test_new_partitions_begin_anew(worker: Probes, broker: Broker, clock: Clock) -> None:

@@ -1,15 +1,20 @@
 """The push endpoint: whom it believes, what it passes on, and that it never asks for a push again in vain."""
 
+import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from cli.push import application
+from cli import push as push_command
+from cli.push import application, endpoint
 from connectors.errors import UnavailableError
 from connectors.gmail import push as push_module
 from connectors.gmail.push import Certificates, Hints, PushVerifier
@@ -235,3 +240,82 @@ async def test_without_certificates_nobody_is_believed_and_nobody_refused(broker
     async with TestClient(TestServer(application(verifier, hints))) as client:
         assert await _post(client, SigningKey().sign({"aud": AUDIENCE, "exp": 1, "iat": 0})) == 503
     assert broker.sent == []
+
+
+async def test_who_sends_a_byte_now_and_then_is_hung_up_on(
+    emulator: GmailEmulator, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads that never end, and authentic requests whose bodies never do; meanwhile others are served."""
+    monkeypatch.setattr(push_command, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(push_command, "BODY_SECONDS", 0.5)
+    verifier = PushVerifier(Certificates(f"{emulator.url}/oauth2/v1/certs"), AUDIENCE, ACCOUNT)
+    runner = endpoint(verifier, Hints(broker, Registry()))  # type: ignore[arg-type]
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    token = _token(emulator)
+    heads = [b"", b"POST /push HTTP/1.1\r\nX-A: "]
+    bodies = [
+        f"POST /push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{framing}".encode()
+        for framing in ("Content-Length: 500\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1f4\r\n{")
+    ]
+    try:
+        async with asyncio.timeout(20):
+            dripping = [asyncio.create_task(_drip(host, port, begin)) for begin in heads * 20 + bodies * 20]
+            await asyncio.sleep(0.1)
+            reader, writer = await asyncio.open_connection(host, port)
+            content = json.dumps(_body()).encode()
+            writer.write(
+                f"POST /push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+                f"Content-Length: {len(content)}\r\n\r\n".encode()
+                + content
+            )
+            assert await reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+            writer.close()
+            answers = await asyncio.gather(*dripping)
+    finally:
+        await runner.cleanup()
+    assert {answer.split(b"\r\n")[0] for answer in answers[:40]} == {b""}
+    assert {answer.split(b"\r\n")[0] for answer in answers[40:]} == {b"HTTP/1.1 408 Request Timeout"}
+    assert broker.hints() == [("a", 77)]
+
+
+async def _drip(host: str, port: int, begin: bytes) -> bytes:
+    """Send ``begin``, then a byte now and then; what had come back when the connection was closed."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(begin)
+    answer = b""
+    with suppress(ConnectionError):
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    if not (block := await reader.read(1000)):
+                        break
+                    answer += block
+            if begin:
+                writer.write(b"1")
+    writer.close()
+    return answer
+
+
+async def test_what_unpacks_to_much_is_not_unpacked(
+    emulator: GmailEmulator, client: TestClient[Any, Any]
+) -> None:
+    packed = gzip.compress(bytes(50 << 20))
+    headers = {"Authorization": f"Bearer {_token(emulator)}", "Content-Encoding": "gzip"}
+    async with client.post("/push", data=packed, headers=headers) as response:
+        assert response.status == 413
+
+
+async def test_a_replayed_push_moves_nothing(
+    emulator: GmailEmulator, client: TestClient[Any, Any], broker: Broker
+) -> None:
+    """Whoever has seen a token may send hints while it lasts: they ask for news, and say nothing else."""
+    token = _token(emulator)
+    assert await _post(client, token) == 204
+    assert await _post(client, token, _body(history_id=10**18)) == 204
+    requests = [SyncRequest.decode(send.value or b"") for send in broker.sent]
+    assert [request.kind for request in requests] == ["hint", "hint"]
+    expired = _token(emulator, iat=int(emulator.clock()) - 3700, exp=int(emulator.clock()) - 100)
+    assert await _post(client, expired) == 401
+    assert len(broker.sent) == 2

@@ -52,6 +52,7 @@ class Gmail:
         self.now = Now()
 
     quota_units = None
+    spent = (0, 0)
 
     async def position(self) -> Position:
         return Position(10, 0)

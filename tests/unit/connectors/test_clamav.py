@@ -10,7 +10,12 @@ import pytest
 
 from connectors.clamav import ClamdConfig, ClamdScanner
 from connectors.clamav_check import check_configuration
-from connectors.errors import ConfigurationError, ScannerDroppedError, ScannerUnavailableError
+from connectors.errors import (
+    ConfigurationError,
+    ScannerDroppedError,
+    ScannerFullError,
+    ScannerUnavailableError,
+)
 from schemas.outcomes import Scan, ScanVerdict
 
 LARGEST = 50 * 1024 * 1024
@@ -53,7 +58,10 @@ async def says(path: Path, answer: bytes, after_bytes: int | None = None) -> Asy
             b"stream: Heuristics.Encrypted.PDF FOUND\0",
             ScanVerdict(Scan.UNSCANNED, "Heuristics.Encrypted.PDF"),
         ),
-        (b"stream: Can't allocate memory ERROR\0", ScanVerdict(Scan.UNSCANNED)),
+        (b"stream: Malformed database ERROR\0", ScanVerdict(Scan.UNSCANNED)),
+        (b"stream: Can't allocate memory ERROR\0", ScannerFullError),
+        (b"stream: Can't write to file ERROR\0", ScannerFullError),
+        (b"Error writing to temporary file ERROR\0stream: OK\0", ScannerUnavailableError),
         (b"INSTREAM size limit exceeded. ERROR\0", ScanVerdict(Scan.UNSCANNED)),
         (b"INSTREAM: Can't write to temporary file. ERROR\0", ScannerUnavailableError),
         (b"UNKNOWN COMMAND\0", ScannerUnavailableError),

@@ -3,11 +3,13 @@
 import base64
 
 import pytest
+from google.auth.exceptions import RefreshError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.errors import ConfigurationError, GmailUnavailableError
+from connectors.errors import AuthorizationError, ConfigurationError, GmailUnavailableError
 from connectors.gmail.base64_stream import AttachmentData
+from connectors.gmail.client import mapped
 from connectors.gmail.message import decode_base64url, from_json
 from connectors.vault import Vault, new_key
 from schemas import mime
@@ -32,6 +34,28 @@ def test_a_body_that_broke_off_is_an_error(answer: bytes) -> None:
     with pytest.raises(GmailUnavailableError):
         data.feed(answer)
         data.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "invalid_grant: Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable"
+            " timeframe. Check your iat and exp values in the JWT claim.",
+            GmailUnavailableError,
+        ),
+        ("invalid_grant: Token has been expired or revoked.", AuthorizationError),
+        ("invalid_grant: Invalid JWT Signature.", AuthorizationError),
+    ],
+)
+def test_a_clock_that_is_wrong_is_no_refusal(said: str, expected: type[Exception]) -> None:
+    """A service account's tokens are asked for by the machine's clock: it parks no mailbox."""
+
+    def refused() -> None:
+        raise RefreshError(said)  # type: ignore[no-untyped-call]
+
+    with pytest.raises(expected):
+        mapped(refused)
 
 
 def test_an_answer_without_data_is_an_empty_body() -> None:

@@ -103,6 +103,16 @@ def test_a_draft_that_may_have_been_read_is_deleted_aloud() -> None:
     ]
 
 
+def test_a_draft_of_the_future_is_read_at_once() -> None:
+    """The clock was an hour ahead when it was seen, and has gone back."""
+    now = Now()
+    held = {"d": HeldDraft(message_id="d", history_id=5, seen_at=now.milliseconds + 3_600_000)}
+    translator = _translator(now=now, drafts=held)
+    assert _kinds(list(translator.release())) == [(UPSERT, "d")]
+    translator = _translator(now=now, drafts=held)
+    assert _kinds(list(translator.translate([_entry(DELETE, 9, "d")]))) == [(DELETE, "d")]
+
+
 def test_a_draft_that_is_sent_is_read_at_once() -> None:
     translator = _translator()
     entries = [

@@ -83,12 +83,14 @@ def compared(
 
 
 def test_two_sides_that_agree_are_a_go() -> None:
-    result = compared([observation("m")], registers("m"))
+    by_api = observation("", kind="spent", way="gmail_api", spent_bytes=50, observed_at=BEGIN + 1)
+    result = compared([by_api, observation("m"), by_api], registers("m"))
     assert result.reasons(7) == []
     found = result.as_dict(7)
     assert (found["verdict"], found["messages"], found["unread"]) == ("go", 2, 0)
     day = found["by_day"]["2024-10-04"]
     assert (day["observed"], day["imap_bytes"], day["imap_requests"]) == (2, 200, 4)
+    assert (day["api_bytes"], day["api_requests"]) == (100, 4)
     assert day["imap_seconds"] == pytest.approx(2.0)  # of 0 and 4 seconds
     assert result.reasons(9) == ["the dual run lasts 8.00 days, not 9"]
 

@@ -4,10 +4,14 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from connectors.errors import UnavailableError
 from connectors.logs import JsonFormatter, TextFormatter, about
 from schemas.identity import hashed
 
@@ -67,3 +71,67 @@ def test_people_see_it_too() -> None:
     assert TextFormatter().format(record).endswith("INFO a a line")
     with about("box", "m1"):
         assert TextFormatter().format(record).endswith(f"a line [mailbox={hashed('box')} message_id=m1]")
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
+async def test_no_form_of_an_error_quotes_it(formatter: logging.Formatter) -> None:
+    """As libraries log errors: by themselves, as arguments, in the message, with what caused them."""
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter)
+    for name in ("test.logs", "asyncio"):
+        logging.getLogger(name).addHandler(handler)
+    try:
+        try:
+            try:
+                raise KeyError("xylophone")
+            except KeyError as error:
+                raise ValueError("a xylophone, too") from error
+        except ValueError as error:
+            log.exception("Crashed reason=%r", error)
+            log.error("it failed: %s", error)
+            log.error("%(error)s", {"error": "of ours"})
+            log.exception(f"told by a library: {error}")  # noqa: G004
+
+        lost = ValueError("xylophone")
+        task = f"<Task finished exception={lost!r}>"
+        asyncio.get_running_loop().call_exception_handler({"message": "x", "exception": lost, "task": task})
+    finally:
+        for name in ("test.logs", "asyncio"):
+            logging.getLogger(name).removeHandler(handler)
+    said = out.getvalue()
+    assert "xylophone" not in said
+    assert said.count("Crashed reason='ValueError'") == 1
+    assert "it failed: ValueError" in said
+    assert "of ours" in said
+    assert "test_logs.py" in said, "its place is told"
+
+
+def test_our_own_errors_keep_their_words() -> None:
+    record = logging.LogRecord("a", logging.INFO, "", 0, "no: %s", (UnavailableError("kafka is away"),), None)
+    assert TextFormatter().format(record).endswith("no: kafka is away")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_crash_tells_class_and_place(form: str) -> None:
+    """What nobody catches, in the process itself and in a thread of it."""
+    program = f"""
+        import threading
+        from connectors.logs import start_logging
+
+        def fail():
+            raise ValueError("xylophone")
+
+        start_logging("info", {form!r})
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        fail()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "xylophone" not in ended.stderr + ended.stdout
+    assert ended.stderr.count("not caught: ValueError") == 2
+    assert ended.stderr.count(" fail") >= 2

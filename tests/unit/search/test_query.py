@@ -111,7 +111,7 @@ def test_what_people_write(text: str, expected: tuple[Node, ...]) -> None:
         ("()", 0, 2, "nothing in these parentheses"),
         ('a ""', 2, 2, "nothing between"),
         ("from:(to:x)", 6, 3, "cannot stand inside"),
-        ("-" * 100 + "a", 41, 1, "too deep"),
+        ("-" * 100 + "a", 11, 1, "too deep"),
         ("a" * (MAX_CHARACTERS + 1), MAX_CHARACTERS, 1, "characters"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class Engine:
         if self.scanner_away:
             raise ScannerUnavailableError("clamd does not answer")
 
-    async def extract_body(self, body: bytes, content_type: str, charset: str | None) -> str:
+    async def extract_body(self, body: bytes, content_type: str, charset: str | None, *, urgent: bool) -> str:
         return body.decode()
 
     async def process_attachment(
@@ -350,6 +351,21 @@ async def test_a_broken_broker_stops_the_worker(extract: Extract, broker: Broker
     broker.down = True
     with pytest.raises(UnavailableError):
         await extract.handle_change(_change())
+
+
+@pytest.mark.parametrize("ahead_milliseconds", [-3_600_000, 0, 3_600_000])
+async def test_work_waits_as_long_as_it_was_to_whatever_the_clock_said_then(
+    extract: Extract, broker: Broker, monkeypatch: pytest.MonkeyPatch, ahead_milliseconds: int
+) -> None:
+    monkeypatch.setattr("streams.extract.PATIENCE_SECONDS", 0.01)
+    written_at = now_milliseconds() + ahead_milliseconds
+    put_off = _work(not_before=written_at + 15_000)
+    await extract.handle_deferred(replace(put_off, written_at=written_at))
+    if ahead_milliseconds < 0:  # an hour behind: it has waited for an hour
+        assert broker.deferred() == []
+    else:
+        [work] = broker.deferred()
+        assert 10_000 < work.not_before - now_milliseconds() <= 15_000
 
 
 async def test_a_scanner_that_is_away_holds_up_attachments_only(

@@ -86,11 +86,16 @@ async def test_no_network_and_no_socket_of_a_neighbour(run: Run, tmp_path: Path)
     assert result.text.split() == ["refused", "refused"]
 
 
-async def test_it_sees_no_credentials_and_no_other_process(run: Run) -> None:
+async def test_it_sees_no_credentials_and_no_other_process(run: Run, tmp_path: Path) -> None:
+    key_file = tmp_path / "keys"
+    key_file.write_text(SECRET)
+    key_file.chmod(0o644)
+    nursery = descendants()[0]
     result = await run(f"""
         import ctypes, os, signal
         print(sorted(os.environ))
-        for path in ("/proc/{os.getpid()}/environ", "/proc/{os.getpid()}/mem", "/etc/shadow",
+        for path in ("/proc/{os.getpid()}/environ", "/proc/{os.getpid()}/mem", "/proc/{os.getpid()}/cmdline",
+                     "/proc/{nursery}/environ", "/proc/{nursery}/mem", "/etc/shadow", "{key_file}",
                      "/proc/self/environ", "{Path(__file__).parents[3]}/pyproject.toml"):
             try:
                 open(path, "rb").read()
@@ -104,10 +109,15 @@ async def test_it_sees_no_credentials_and_no_other_process(run: Run) -> None:
                 print("DID IT")
             except OSError:
                 pass
-        print("traced:", ctypes.CDLL(None).ptrace(16, {os.getpid()}, 0, 0))
+        libc, taken = ctypes.CDLL(None), ctypes.create_string_buffer(8)
+        local, remote = ((ctypes.c_void_p * 2)(at, 8) for at in (ctypes.addressof(taken), {id(SECRET)}))
+        for victim in ({os.getpid()}, {nursery}):
+            print("traced:", libc.ptrace(16, victim, 0, 0))
+            print("looked into:", libc.process_vm_readv(victim, local, 1, remote, 1, 0))
     """)
-    assert "GOT" not in result.text and "DID IT" not in result.text, result.text
-    assert "CREDENTIALS_KEY" not in result.text and "traced: -1" in result.text
+    assert "READ /" not in result.text and "DID IT" not in result.text, result.text
+    assert "CREDENTIALS_KEY" not in result.text and SECRET not in result.text
+    assert result.text.count("traced: -1") == result.text.count("looked into: -1") == 2, result.text
 
 
 async def test_it_writes_in_its_own_directory_only(run: Run, tmp_path: Path) -> None:
@@ -189,8 +199,10 @@ async def test_processor_time_is_limited_and_a_used_up_parser_replaced(
     config = EngineConfig(ocr_page_seconds=120.0)
     burn = b"import time\nwhile time.process_time() < %d: pass\nprint('done')"
     async with EphemeralAttachmentHandler(
-        PoolConfig(directory, processes=1, cpu_seconds=4), config
+        PoolConfig(directory, processes=1, cpu_seconds=4, niceness=7), config
     ) as handler:
+        asked = await handler.process_attachment(b"import os\nprint(os.nice(0))", None)
+        assert asked.text.strip() == str(os.nice(0) + 7), "scans give way to everything else"
         pids = [parser.pid for parser in handler._pool._idle]
         assert (await handler.process_attachment(burn % 1, None)).text == "done"
         assert handler._pool._idle == [], "it would not have enough left for another document"

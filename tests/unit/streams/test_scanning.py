@@ -4,7 +4,12 @@ import asyncio
 
 import pytest
 
-from connectors.errors import ConfigurationError, ScannerDroppedError, ScannerUnavailableError
+from connectors.errors import (
+    ConfigurationError,
+    ScannerDroppedError,
+    ScannerFullError,
+    ScannerUnavailableError,
+)
 from schemas.outcomes import Outcome, Scan, ScanVerdict, content_rank
 from streams import scanning
 from streams.scanning import MAX_DROPS, Scanning
@@ -96,6 +101,18 @@ async def test_a_document_that_ends_its_scanner_every_time_is_let_go() -> None:
             ends.append(None)
     assert ends[-1] is Scan.UNSCANNED
     assert told.scans >= MAX_DROPS
+    told.answers = [CLEAN]
+    assert await closed.verdict(PAYLOAD, "another") == CLEAN
+
+
+async def test_a_scanner_without_room_is_asked_later_and_three_times() -> None:
+    told = Told(ScannerFullError("no room"))
+    closed = Scanning(told, 1.0, closed=True)
+    for tries in range(1, MAX_DROPS):
+        with pytest.raises(ScannerUnavailableError):
+            await closed.verdict(PAYLOAD, "a")
+        assert told.scans == tries, "not in place: mail.deferred brings it again"
+    assert (await closed.verdict(PAYLOAD, "a")).scan is Scan.UNSCANNED
     told.answers = [CLEAN]
     assert await closed.verdict(PAYLOAD, "another") == CLEAN
 

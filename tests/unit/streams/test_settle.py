@@ -2,16 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from prometheus_client import REGISTRY
 
 from connectors.kafka import Record
-from streams.settle import BatchLimits, _Lanes, settle_batches
+from streams.settle import (
+    BUFFERED_EVENTS,
+    PREFETCHED_EVENTS,
+    Ahead,
+    BatchLimits,
+    SettlingConsumer,
+    _Lanes,
+    settle_batches,
+)
 
 LIMITS = BatchLimits(records=10, size_bytes=1_000, in_flight=3)
 
@@ -103,6 +112,58 @@ async def test_an_event_larger_than_a_batch_goes_alone() -> None:
     with pytest.raises(RuntimeError, match="done"):
         await _settle(stream, handle, BatchLimits(records=10, size_bytes=5, in_flight=1))
     assert sizes == [1, 1, 1]
+
+
+async def test_urgent_events_go_first_and_what_is_read_ahead_is_acked_in_its_turn() -> None:
+    """A hundred slow events of one partition, an urgent one at its end, and a lane full of others."""
+    stream = Stream([f"k{number}" for number in range(200)])
+    limits = BatchLimits(records=10, size_bytes=1_000, in_flight=2)
+    handled: list[tuple[str, int]] = []
+    gate = asyncio.Event()
+
+    async def lately() -> AsyncGenerator[Record, None]:
+        yield Record("t", 0, 99, "k198", b"x")
+        yield Record("t", 0, 0, "k0", b"x")  # its turn has come: to be left alone
+        await asyncio.Event().wait()
+
+    def urgent(record: Record) -> bool:
+        return record.key == "k198"
+
+    async def handle(records: list[Record]) -> None:
+        if not any(map(urgent, records)):
+            await gate.wait()
+        handled.extend((record.key, record.offset) for record in records)
+        if records[0].key == "k198":
+            gate.set()
+
+    async def settle() -> None:
+        ahead = Ahead(urgent, lately)
+        await settle_batches(stream, handle, limits, lambda record: record.key, "index", ahead)
+
+    task = asyncio.create_task(settle())
+    async with asyncio.timeout(20):
+        while len(stream.acked) < 200 and not task.done():  # noqa: ASYNC110 - an ack wakes nobody
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert handled[0] == ("k198", 99)
+    assert handled.count(("k198", 99)) == 2  # once more in its turn, which is when it is acked
+    assert len(handled) == 201
+    assert [offset for partition, offset in stream.acked if partition == 0] == list(range(100))
+
+
+def test_a_full_buffer_of_one_topic_stops_its_partitions_and_no_other_topic() -> None:
+    backfill, changes = [TP("backfill", 0), TP("backfill", 1)], [TP("changes", 0)]
+    consumer = object.__new__(SettlingConsumer)
+    consumer.app = SimpleNamespace(in_recovery=False)  # type: ignore[assignment]
+    consumer._active_partitions = {*backfill, *changes}
+    consumer._buffered_partitions = set()
+    consumer.assignment = lambda: {*backfill, *changes}  # type: ignore[method-assign]
+    consumer.on_buffer_full(backfill[0])
+    assert consumer._active_partitions == set(changes)
+    consumer.on_buffer_drop(backfill[0])
+    assert consumer._active_partitions == {*backfill, *changes}
+    # What a single poll brings after that finds room.
+    assert BUFFERED_EVENTS - int(BUFFERED_EVENTS / 1.25) >= PREFETCHED_EVENTS
 
 
 async def test_the_oldest_open_event_and_the_seconds_of_each_are_measured() -> None:

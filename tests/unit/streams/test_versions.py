@@ -152,6 +152,16 @@ async def test_a_dead_letter_that_cannot_be_read_is_named(caplog: pytest.LogCapt
     assert "0:5 of the dead letters cannot be read: version 2.0 of mailstream.DeadLetter" in caplog.text
 
 
+async def test_a_letter_that_was_written_twice_is_one_letter() -> None:
+    """The worker died before it had acked the event: it came again."""
+    letter = DeadLetter(stage="fast", error_class="E", error="e", topic="t", partition=0, offset=1)
+    other = letter.model_copy(update={"offset": 2})
+    box = LetterBox("nowhere:1", None)  # type: ignore[arg-type]
+    for place, written in enumerate((letter, letter, other)):
+        box._take(Record(topics.DEAD_LETTERS.name, 0, place, "", written.encode()))
+    assert [waiting.id for waiting in box.waiting()] == ["0:0", "0:2"]
+
+
 async def test_what_is_forwarded_keeps_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """A register of a higher minor version, as object and as bytes that were read again."""
     content = ContentRegister(
