@@ -138,6 +138,18 @@ def work(corpus: Corpus, mbox: Path | None, sample: int | None) -> Work:
     return Work(pieces, owners, list(corpus.queries.values()), mail)
 
 
+def _part(corpus: Corpus, count: int) -> Corpus:
+    """The documents that answer a query, and as many others, picked by chance, as make ``count``."""
+    relevant = {
+        document for grades in corpus.judgements.values() for document in grades if grades[document] > 0
+    }
+    others = [document for document in corpus.documents if document["id"] not in relevant]
+    random.Random(SEED).shuffle(others)
+    kept = relevant | {document["id"] for document in others[: max(0, count - len(relevant))]}
+    documents = [document for document in corpus.documents if document["id"] in kept]
+    return Corpus(documents, corpus.queries, corpus.judgements)
+
+
 def _pieces(text: str) -> list[str]:
     return [each.text for each in chunk([Segment(text=text)], MAX_CHUNKS)[0]]
 
@@ -253,6 +265,7 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="docs.jsonl, queries.jsonl and qrels.tsv")
     parser.add_argument("--mbox", type=Path, help="also the mails in this file")
+    parser.add_argument("--documents", type=int, help="so many of them: the relevant ones, others by chance")
     parser.add_argument("--sample", type=int, default=600, help="at most so many pieces of the mail; 0: all")
     parser.add_argument("--threads", type=int, nargs="+", default=[CORES], help="with each so many threads")
     parser.add_argument("--only", nargs="*", choices=OTHERS, default=OTHERS, help="beside torch and ours")
@@ -260,6 +273,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     corpus = Corpus.read(options.corpus)
+    if options.documents is not None:
+        corpus = _part(corpus, options.documents)
     given = work(corpus, options.mbox, options.sample or None)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # what is started inherits it
     about = (

@@ -163,7 +163,7 @@ class _Graph:
     ) -> str:
         """``hidden``, whose values lie ``between``, times the transposed ``weight`` (outputs, inputs)."""
         low, high = between
-        step = np.float32((high - low) / 255)
+        step = np.array((high - low) / 255, dtype=np.float32)
         rounding = [
             self._constant(f"{name}.step", step),
             self._constant(f"{name}.zero", np.rint(-low / step).astype(np.uint8)),
