@@ -36,7 +36,8 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
 
 COPY . .
 RUN uv pip install --no-deps --no-build-isolation . \
-    && uv pip check
+    && uv pip check \
+    && /opt/mailstream/bin/python -m connectors.minilm
 
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]

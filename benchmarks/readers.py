@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -25,9 +23,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from benchmarks import tika
+from benchmarks.environments import environment
 from cli.processes import engine
 from cli.settings import settings
-from devstack.maven import cache_directory, locked
 from devstack.programs import DevstackError
 
 PACKAGES = (
@@ -149,7 +147,7 @@ class Library:
     def __init__(self, name: str, ocr: bool) -> None:
         self.name = name
         script = Path(__file__).with_name("library_reader.py")
-        self._command = [str(library_python()), str(script), name, str(int(ocr))]
+        self._command = [str(environment("readers", PACKAGES)), str(script), name, str(int(ocr))]
         self._running: list[subprocess.Popen[str]] = []
         self._free: queue.Queue[subprocess.Popen[str]] = queue.Queue()
 
@@ -217,24 +215,6 @@ def _ask(process: subprocess.Popen[str], line: str, seconds: float) -> dict[str,
 def outcome(text: str, failed: str) -> str:
     """A competitor's outcome in our words."""
     return "failed" if failed else "text" if text.strip() else "empty"
-
-
-def library_python() -> Path:
-    """The interpreter of the libraries' environment, which is made once. Raises ``DevstackError``."""
-    home = cache_directory() / f"readers-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:12]}"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with locked(home.with_suffix(".lock")):
-        if not (home / "complete").exists():
-            uv = [str(Path(sys.executable).parent / "uv")]
-            for command in (
-                [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
-                [*uv, "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), *PACKAGES],
-            ):
-                ended = subprocess.run(command, capture_output=True, text=True, check=False)
-                if ended.returncode:
-                    raise DevstackError(f"the libraries cannot be installed: {ended.stderr[-1000:]}")
-            (home / "complete").touch()
-    return home / "bin" / "python"
 
 
 def summed(readings: Sequence[Reading]) -> str:

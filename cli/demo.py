@@ -152,7 +152,7 @@ async def _three_searches(console: Console, index: Index, encoder: Encoder) -> N
             parse(asked.query), Access.everything(), mode=Mode(asked.mode), limit=2
         )
         for hit in results.hits:
-            show(console, hit)
+            show(hit, err=console.stderr)
 
 
 def _what_next(console: Console, servers: Stack, *, once: bool) -> None:

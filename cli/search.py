@@ -2,26 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from cli.settings import Settings, settings
-from connectors.elasticsearch import Index
-from connectors.encoder import open_encoder
-from connectors.kafka import read_table
 from schemas import topics
 from search.access import Access
 from search.conditions import Conditions, Context
 from search.labels import LabelDirectories
 from search.query import QueryError, Term, parse
 from search.results import MARK_END, MARK_START, Hit, Mode, Results
-from search.retrieval import Retrieval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @click.command()
@@ -53,15 +52,14 @@ def search(
         for hit in results.hits:
             click.echo(json.dumps(_entry(hit, names), ensure_ascii=False))
         return
-    console = Console(highlight=False)
     if results.showing_results_for:
-        console.print(Text(f"Nothing has these words. Showing results for {results.showing_results_for}\n"))
+        click.echo(f"Nothing has these words. Showing results for {results.showing_results_for}\n")
     if results.did_you_mean:
-        console.print(Text(f"Did you mean {results.did_you_mean}\n"))
+        click.echo(f"Did you mean {results.did_you_mean}\n")
     if not results.hits:
-        console.print("Nothing found.")
+        click.echo("Nothing found.")
     for hit in results.hits:
-        show(console, hit)
+        show(hit)
 
 
 def _entry(hit: Hit, names: LabelDirectories) -> dict[str, Any]:
@@ -80,11 +78,17 @@ async def find(
     query = parse(asked)
     names = LabelDirectories({})
     if names_needed or query.names_labels:
+        from connectors.kafka import read_table
+
         names = LabelDirectories(await read_table(config.kafka, topics.MAILBOXES.name))
     context = Context(datetime.now().astimezone(), names)
     conditions = Conditions(query, context)  # what is wrong should be said before the model is loaded
     needs_encoder = mode is not Mode.KEYWORD and conditions.text
-    encoder = await asyncio.to_thread(open_encoder, config.encoder_name) if needs_encoder else None
+    encoder = _LoadingEncoder(config.encoder_name) if needs_encoder else None
+    # The client of Elasticsearch takes as long to import as the model to load.
+    from connectors.elasticsearch import Index
+    from search.retrieval import Retrieval
+
     access = Access.everything() if mailboxes is None else Access.only(mailboxes)
     async with Index.open(config.elasticsearch) as index:
         results = await Retrieval(index, encoder).search(
@@ -93,26 +97,35 @@ async def find(
     return results, names
 
 
-def show(console: Console, hit: Hit) -> None:
+class _LoadingEncoder:
+    """An encoder that is being loaded beside whatever comes before its first text."""
+
+    def __init__(self, name: str) -> None:
+        from connectors.encoder import model_name, open_encoder
+
+        self.name = model_name(name)
+        self._loading = ThreadPoolExecutor(1).submit(open_encoder, name)
+
+    def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """See ``Encoder``. Raises what its loading raises."""
+        return self._loading.result().encode(texts)
+
+
+def show(hit: Hit, *, err: bool = False) -> None:
     """Print a hit: subject, sender and date, then where it matched, with a snippet."""
     day = datetime.fromtimestamp(hit.sent_at / 1000, UTC).strftime("%Y-%m-%d") if hit.sent_at else "no date"
-    console.print(Text(hit.subject or "(no subject)", style="bold"))
     copies = f" · in {len(hit.copies) + 1} mailboxes" if hit.copies else ""
-    console.print(Text(f"  {hit.sender} · {day}{copies}", style="dim"))
+    click.secho(hit.subject or "(no subject)", err=err, bold=True)
+    click.secho(f"  {hit.sender} · {day}{copies}", err=err, dim=True)
     for match in hit.matches[:3]:
-        line = Text("  ")
-        line.append(match.where, style="cyan")
-        if match.snippet:
-            line.append(": ")
-            line.append_text(_marked(match.snippet))
-        console.print(line)
-    console.print()
+        where = click.style(match.where, fg="cyan")
+        click.echo(f"  {where}: {_marked(match.snippet)}" if match.snippet else f"  {where}", err=err)
+    click.echo(err=err)
 
 
-def _marked(snippet: str) -> Text:
-    text = Text()
+def _marked(snippet: str) -> str:
+    pieces = []
     for number, piece in enumerate(snippet.split(MARK_START)):
         word, _, rest = piece.partition(MARK_END) if number else ("", "", piece)
-        text.append(word, style="bold yellow")
-        text.append(rest)
-    return text
+        pieces.append(click.style(word, fg="yellow", bold=True) + rest if word else rest)
+    return "".join(pieces)

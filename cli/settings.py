@@ -156,9 +156,10 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z_]+(,[A-Za-z_]+)*$",
         description="Languages of the mail (`eng,deu,chi_sim`): for OCR, index and model",
     )
-    encoder: Literal["minilm", "multilingual", "hash"] | None = Field(
+    encoder: Literal["minilm", "minilm-torch", "multilingual", "hash"] | None = Field(
         None,
-        description="Which model embeds text; none: the one for the languages; hash is for tests",
+        description="Which model embeds text; none: the one for the languages; minilm-torch is minilm by"
+        " sentence-transformers, in float32; hash is for tests",
     )
     max_chunks_per_document: int = Field(
         2_000,

@@ -10,6 +10,7 @@ python="${PYTHON:-python3.11}"
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r scripts/uv.lock
 .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock scripts/uv.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+.venv/bin/python -m connectors.minilm >/dev/null # the model in the form that is run: seconds, once
 missing=()
 command -v tesseract >/dev/null || missing+=(tesseract-ocr tesseract-ocr-eng)
 for language in deu chi_sim; do # the tests read German and Chinese beside English

@@ -15,7 +15,7 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Status
 from connectors.elasticsearch import Index
-from connectors.encoder import Encoder, SentenceEncoder
+from connectors.encoder import Encoder, open_encoder
 from connectors.kafka import read_all, read_table
 from devstack.sample.mailbox import DEMO_SEARCHES, SampleSummary, write_sample_mailbox
 from devstack.sample.questions import QUESTIONS
@@ -51,7 +51,7 @@ def settled(
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return SentenceEncoder()
+    return open_encoder("minilm")
 
 
 async def search(
