@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
 RESTART_SECONDS = 1.0
-# Scans take minutes and every core there is: what somebody waits for gets its milliseconds before them.
-OCR_NICENESS = 10
 
 
 @click.command()
@@ -182,7 +180,7 @@ def worker_config(config: Settings, name: str) -> Any:
         open_mailbox=mailboxes.open,
         on_part=lambda part: mailboxes.gmail.quota.set_part(part),
         open_once=lambda: once_per_content(config),
-        open_engine=lambda once: engine(config, once, niceness=OCR_NICENESS if is_slow else 0),
+        open_engine=lambda once: engine(config, once),
         encoder=config.encoder_name,
         languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
@@ -190,7 +188,7 @@ def worker_config(config: Settings, name: str) -> Any:
     )
 
 
-def engine(config: Settings, once: Any = None, *, niceness: int = 0) -> Any:
+def engine(config: Settings, once: Any = None) -> Any:
     """The ephemeral engine that the settings describe; ``once`` remembers what was read lately."""
     from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
@@ -202,7 +200,7 @@ def engine(config: Settings, once: Any = None, *, niceness: int = 0) -> Any:
         languages=config.language_codes,
     )
     return EphemeralAttachmentHandler(
-        PoolConfig(config.ephemeral_directory, config.parser_processes, niceness=niceness),
+        PoolConfig(config.ephemeral_directory, config.parser_processes),
         limits,
         scanner(config, limits.max_attachment_bytes),
         once,

@@ -64,7 +64,6 @@ class PoolConfig:
     cpu_seconds: int = 1_000
     file_bytes: int = 256 * MEBIBYTE
     jobs_per_process: int = 200  # parsers leak
-    niceness: int = 0  # added to the worker's own, of parsers and of what they start
 
     @property
     def used_up_cpu_seconds(self) -> float:
@@ -227,7 +226,7 @@ class ParserPool:
                 [
                     *(sys.executable, *PROGRAM, str(theirs.fileno())),
                     *(str(config.directory), str(config.memory_bytes)),
-                    *(str(config.cpu_seconds), str(config.file_bytes), str(config.niceness)),
+                    *(str(config.cpu_seconds), str(config.file_bytes)),
                 ],
                 pass_fds=[theirs.fileno()],
                 env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},

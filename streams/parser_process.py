@@ -1,6 +1,6 @@
 """The far side of the parser pool: a nursery that has imported every parser, and what is forked from it.
 
-    python -m streams.parser_process CONTROL_FD DIRECTORY MEMORY_BYTES CPU_SECONDS FILE_BYTES NICENESS
+    python -m streams.parser_process CONTROL_FD DIRECTORY MEMORY_BYTES CPU_SECONDS FILE_BYTES
 
 Over the control socket the pool asks for a process and gets the descriptor of a socket to it. A process takes
 one job at a time (a JSON header, and the payload as a descriptor) and answers with JSON records. What it may
@@ -92,7 +92,7 @@ def serve_jobs(connection: socket.socket) -> None:
 def main(arguments: list[str]) -> None:
     """The nursery: import everything once, then fork a process whenever the pool asks."""
     control = socket.socket(fileno=int(arguments[0]))
-    directory, caps, niceness = arguments[1], Caps(*map(int, arguments[2:5])), int(arguments[5])
+    directory, caps = arguments[1], Caps(*map(int, arguments[2:5]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then hangs up
     import streams.extractors.registry  # noqa: F401 - seconds, spent here once
@@ -107,7 +107,6 @@ def main(arguments: list[str]) -> None:
             # tesseract takes files: each process has a place of its own, so that whoever kills it knows
             # what to remove.
             os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="parser-", dir=directory)
-            os.nice(niceness)  # not before: what is imported is waited for
             run_confined(Path(tempfile.tempdir), caps, partial(_serve, ours))
         ours.close()
         socket.send_fds(control, [b"."], [theirs.fileno()])

@@ -199,10 +199,8 @@ async def test_processor_time_is_limited_and_a_used_up_parser_replaced(
     config = EngineConfig(ocr_page_seconds=120.0)
     burn = b"import time\nwhile time.process_time() < %d: pass\nprint('done')"
     async with EphemeralAttachmentHandler(
-        PoolConfig(directory, processes=1, cpu_seconds=4, niceness=7), config
+        PoolConfig(directory, processes=1, cpu_seconds=4), config
     ) as handler:
-        asked = await handler.process_attachment(b"import os\nprint(os.nice(0))", None)
-        assert asked.text.strip() == str(os.nice(0) + 7), "scans give way to everything else"
         pids = [parser.pid for parser in handler._pool._idle]
         assert (await handler.process_attachment(burn % 1, None)).text == "done"
         assert handler._pool._idle == [], "it would not have enough left for another document"
