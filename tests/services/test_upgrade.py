@@ -50,7 +50,7 @@ class Upgraded:
             if document["kind"] == "message"
         }
         there = self.emulator.mailboxes[ANNA].messages()
-        assert messages == {message.id: sorted(message.label_ids) for message in there}
+        assert messages == {message.id: sorted(message.labels) for message in there}
         report = json.loads(self.command("audit", ANNA, "--json"))
         assert not any(report[name] for name in ("missing", "stale", "labels")), report
         return found
