@@ -82,9 +82,10 @@ class Retrieval:
         """
         context = context or Context.default()
         conditions = Conditions(query, context)
-        position = _read_cursor(cursor, query, mode)
+        is_ranked = bool(words(conditions.text))
+        position = _read_cursor(cursor, query, mode, is_ranked)
         filters = await self._filters(conditions, access)
-        if not words(conditions.text):
+        if not is_ranked:
             return await self._newest(filters, limit, position, query, mode)
         question = _Question(
             query_stems(conditions.text)[:MAX_WORDS],
@@ -417,12 +418,12 @@ def _cursor(position: Sequence[Any], query: Query, mode: Mode) -> str:
     return base64.urlsafe_b64encode(json.dumps([_digest(query, mode), *position]).encode()).decode()
 
 
-def _read_cursor(cursor: str | None, query: Query, mode: Mode) -> list[Any]:
+def _read_cursor(cursor: str | None, query: Query, mode: Mode, is_ranked: bool) -> list[Any]:
     if cursor is None:
         return []
     try:
         digest, *position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        is_ours = digest == _digest(query, mode) and _is_position(position)
+        is_ours = digest == _digest(query, mode) and _is_position(position, is_ranked)
     except (binascii.Error, UnicodeError, ValueError, TypeError):
         is_ours = False
     if not is_ours:
@@ -430,10 +431,10 @@ def _read_cursor(cursor: str | None, query: Query, mode: Mode) -> list[Any]:
     return list(position)
 
 
-def _is_position(position: Sequence[Any]) -> bool:
+def _is_position(position: Sequence[Any], is_ranked: bool) -> bool:
     """A place in a ranking, or the (date, key) after which a list goes on."""
-    if len(position) == 1:
-        return type(position[0]) is int and 0 <= position[0] <= 2 * MAX_CANDIDATES
+    if is_ranked:
+        return len(position) == 1 and type(position[0]) is int and 0 <= position[0] <= 2 * MAX_CANDIDATES
     if len(position) != 2 or type(position[0]) is not int or type(position[1]) is not str:
         return False
     return -(2**63) <= position[0] < 2**63

@@ -248,7 +248,7 @@ async def _restore_topics(kafka: str, lines: list[Any]) -> None:
 
 
 async def _restore_indexes(url: str, lines: list[Any]) -> None:
-    async with AsyncElasticsearch(url) as client:
+    async with AsyncElasticsearch(url, request_timeout=120) as client:
         for line in lines:
             if "template" in line:
                 given = {name: line["body"][name] for name in _OF_A_TEMPLATE if name in line["body"]}

@@ -184,7 +184,17 @@ async def test_no_page_is_deeper_than_the_server_looks(asked: tuple[httpx.AsyncC
         kept.bodies.clear()
         for position in (
             *([0], [MAX_CANDIDATES], [2 * MAX_CANDIDATES], [2 * MAX_CANDIDATES + 1], [-1], [10**9], [10**40]),
-            *([0, "x"], [-(2**63), ""], [2**63, "x"], [-(10**30), "x"], [True, "x"], [1.5, "x"], ["0", "x"]),
+            *(
+                [0, "x"],
+                [-(2**63), ""],
+                [10**14, "x"],
+                [-(10**14), "x"],
+                [2**63, "x"],
+                [-(10**30), "x"],
+                [True, "x"],
+                [1.5, "x"],
+                ["0", "x"],
+            ),
             *([None, "x"], [0, None], [0, {"script": "1"}], [[0], "x"], [0, "x", "y"], [], [{"a": 1}]),
         ):
             cursor = _cursor(position, parse(text), Mode(mode))

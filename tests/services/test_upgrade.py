@@ -84,6 +84,16 @@ def upgraded(
             yield Upgraded(running, emulator, left)
 
 
+SAID = (
+    *("kind", "message_id", "part_path", "subject", "sender", "sent_at", "label_ids", "text"),
+    *("filename", "content_type", "outcome", "sha256"),
+)
+
+
+def _said(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: {name: document.get(name) for name in SAID} for key, document in found.items()}
+
+
 def _wait(upgraded: Upgraded, messages: int) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while sum(each["kind"] == "message" for each in documents(upgraded.running).values()) != messages:
@@ -127,8 +137,9 @@ def test_an_index_from_the_releases_topics_is_the_same(upgraded: Upgraded) -> No
             return name
 
     assert asyncio.run(live_version()) != "mail-v000001"
+    # Today's code may say more of a document; of what it said it may take nothing back.
     after = upgraded.check()
-    assert after == before
+    assert _said(after) == _said(before)
     assert upgraded.fetched == fetched
     assert upgraded.found("granite") == ["harbour 0"]
     anna = upgraded.emulator.mailboxes[ANNA]
