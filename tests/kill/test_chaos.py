@@ -180,6 +180,7 @@ def _run(plan: Plan, stack: Stack, directory: Path) -> Report:
     return run(plan, directory, emptied(stack))
 
 
+@pytest.mark.full
 def test_a_short_storm_leaves_everything_right(stack: Stack, tmp_path: Path) -> None:
     plan = Plan(
         *(45, 5, 24, 2),
