@@ -26,6 +26,10 @@ pytestmark = pytest.mark.timeout(900)
 
 # No server is started again: that takes a minute of two processors.
 BRIEF = ("kill", "terminate", "pause", "pause server", "cut", "slow", "fill", "clock", "gmail")
+HIT = (
+    *("source", "extract", "index", "kafka", "elasticsearch", "gmail"),
+    *("temporary directory", "1 h ahead", "1 h behind"),
+)
 # A change of each kind, and each invariant's own fault among them.
 VIOLATED = {
     "ack early": ("documents:", "index:", "hole:"),
@@ -176,14 +180,16 @@ def _run(plan: Plan, stack: Stack, directory: Path) -> Report:
     return run(plan, directory, emptied(stack))
 
 
+@pytest.mark.full
 def test_a_short_storm_leaves_everything_right(stack: Stack, tmp_path: Path) -> None:
     plan = Plan(
-        *(5, 6, 40, 2),
-        operations_per_second=5.0,
+        *(45, 5, 24, 2),
+        operations_per_second=3.0,
         processes=ONCE,
         scanner=False,
         kinds=BRIEF,
-        longest_seconds=3.0,
+        targets=HIT,
+        longest_seconds=2.0,
     )
     report = _run(plan, stack, tmp_path)
     assert report.void == []
