@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw
 from benchmarks.costs import Costs, Meter
 from benchmarks.deployment import Deployment, as_scan, deployment, print_json, scan_mail
 from benchmarks.pages import Picture, machine, table, write_page
+from cli.status import Observer
 from connectors.elasticsearch import Index
 from connectors.kafka import LagMeter
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
@@ -98,7 +99,7 @@ async def _latencies(
 ) -> list[float]:
     chance, found = random.Random(address), list[float]()
     for number in range(mails):
-        word = f"zq{address[:5]}{number}x{mails}"
+        word = f"zq{address.partition('@')[0]}{number}x{mails}"
         mail = (
             f"Subject: {word}\nMessage-ID: <{word}@example.com>\n\n{chance.choice(texts)[:1_000]}\n{word}\n"
         )
@@ -126,13 +127,16 @@ async def _all(ready: Deployment, texts: Sequence[str], counts: tuple[int, int, 
 
 
 async def _backfill(ready: Deployment, scans: int) -> None:
-    """Begin with the mailbox full of scans, and wait until it has been listed."""
+    """Begin with the mailbox full of scans, and wait until it is watched and has been listed."""
     async with LagMeter.open(ready.running.settings.kafka) as meter:
         before = await meter.records(topics.BACKFILL.name)
         await ready.add(BUSY)
-        while await meter.records(topics.BACKFILL.name) < before + scans:
-            ready.running.check()
-            await asyncio.sleep(0.1)
+        async with Observer.open(ready.running.settings) as observer:
+            while await meter.records(topics.BACKFILL.name) < before + scans or not all(
+                box.watch_expires_at for box in (await observer.status()).mailboxes
+            ):
+                ready.running.check()
+                await asyncio.sleep(0.2)
 
 
 def p95(values: Sequence[float]) -> float:
