@@ -19,13 +19,14 @@ class Translator:
 
     An autosave replaces the draft by a new message, every few seconds while somebody writes. So a draft is
     held, and its upsert emitted once it has been left alone for ``quiet_seconds``; those that are replaced
-    before that leave no event at all.
+    before that leave no event at all, unless the mailbox is ``walked`` meanwhile: a listing names them, too.
     """
 
     mailbox: MailboxRecord
     quiet_seconds: float
     drafts: dict[str, HeldDraft]
     now: Callable[[], int] = now_milliseconds
+    walked: bool = False
     kept: dict[str, int] = field(default_factory=dict)  # deletions to put off: message id -> historyId
 
     def translate(self, entries: Iterable[HistoryEntry]) -> Iterator[MessageChange]:
@@ -65,7 +66,7 @@ class Translator:
     def _deleted(self, entry: HistoryEntry) -> Iterator[MessageChange]:
         held = self.drafts.pop(entry.message_id, None)
         # One that may have been released by a process that died before it could note so is no secret.
-        if held is not None and 0 <= self.now() - held.seen_at < self.quiet_seconds * 500:
+        if held is not None and not self.walked and 0 <= self.now() - held.seen_at < self.quiet_seconds * 500:
             return
         if self.mailbox.deletions == "mirror":
             yield self._of(entry, ChangeKind.DELETE, None)

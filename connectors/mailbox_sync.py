@@ -246,7 +246,10 @@ class MailboxSync:
         async with self._history:
             assert self._cursor is not None, "a mailbox has a position before it is followed"
             start = self._cursor.history_id
-            translator = Translator(self.mailbox, self.config.draft_quiet_seconds, dict(self._cursor.drafts))
+            translator = Translator(
+                *(self.mailbox, self.config.draft_quiet_seconds, dict(self._cursor.drafts)),
+                walked=not self._cursor.listing.complete or bool(self._cursor.requests),
+            )
             reached: int | None = None
             state: str | None = self._cursor.source_state
             token: str | None = None

@@ -103,6 +103,15 @@ def test_a_draft_that_may_have_been_read_is_deleted_aloud() -> None:
     ]
 
 
+def test_a_draft_that_a_listing_may_have_named_is_deleted_aloud() -> None:
+    now = Now()
+    for walked, told in ((True, [(DELETE, "d")]), (False, [])):
+        held = {"d": HeldDraft(message_id="d", history_id=5, seen_at=now.milliseconds)}
+        translator = _translator(now=now, drafts=held)
+        translator.walked = walked
+        assert _kinds(list(translator.translate([_entry(DELETE, 9, "d")]))) == told
+
+
 def test_a_draft_of_the_future_is_read_at_once() -> None:
     """The clock was an hour ahead when it was seen, and has gone back."""
     now = Now()
