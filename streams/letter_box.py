@@ -48,7 +48,7 @@ class LetterBox:
     def __init__(self, kafka: Broker | str, log: Log) -> None:
         self._kafka = kafka
         self._log = log
-        self._events: dict[tuple[str, int, int, str | None, str], str] = {}  # what failed, and its letter
+        self._events: dict[tuple[object, ...], str] = {}  # what failed, and its letter
         self.letters: dict[str, Letter] = {}
 
     @classmethod
@@ -79,8 +79,17 @@ class LetterBox:
             reason = str(error) if isinstance(error, ForeignSchemaError) else type(error).__name__
             log.warning("record %s of the dead letters cannot be read: %s", place, reason)
             return
-        event = (letter.topic, letter.partition, letter.offset, letter.part_path, letter.stage)
-        if self._events.setdefault(event, place) == place:
+        event = (
+            letter.topic,
+            letter.partition,
+            letter.offset,
+            letter.message_id,
+            letter.part_path,
+            letter.stage,
+        )
+        known = self.letters.get(self._events.get(event, ""))
+        if known is None or not known.open:  # a topic that was made anew counts from 0 again
+            self._events[event] = place
             self.letters[place] = Letter(place, letter)
 
     def waiting(self) -> list[Letter]:

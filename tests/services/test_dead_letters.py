@@ -1,6 +1,7 @@
 """Dead letters as an operator deals with them; the log that a compaction leaves gives the same index."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -99,12 +100,13 @@ def _write_letters(running: Pipeline) -> None:
             ids = {"mailbox_id": MAILBOX, "message_id": "m1"}
             change = MessageChange(**ids, kind=ChangeKind.UPSERT, epoch=1, history_id=7)
             work = Deferred(**ids, epoch=1, part_path="2", reason="ocr", attempts=9, not_before=2**50)
-            for topic, value in (
-                (topics.CHANGES, change.encode()),
-                (topics.DEFERRED, work.encode()),
-                (topics.CHANGES, b"\xff{"),
+            for topic, offset, value in (
+                (topics.CHANGES, 5, change.encode()),
+                (topics.DEFERRED, 5, work.encode()),
+                (topics.CHANGES, 6, b"\xff{"),
+                (topics.CHANGES, 6, b"\xff{"),  # its worker died before the ack: one letter all the same
             ):
-                record = Record(topic.name, 0, 5, "key", value)
+                record = Record(topic.name, 0, offset, "key", value)
                 named = not value.startswith(b"\xff")
                 await letters.write(
                     record,
@@ -173,12 +175,13 @@ def test_a_trace_says_why(running: Pipeline) -> None:
 
 
 def test_a_worker_that_starts_again_does_not_drain_its_topic_in_steps(running: Pipeline) -> None:
-    record = Record(topics.DOCUMENTS.name, 0, 5, "key", b"x")
+    offsets = itertools.count()
 
     async def fail(times: int) -> int:
         async with Producer(running.kafka_bootstrap) as producer:
             letters = await DeadLetters.go_on(producer, running.kafka_bootstrap, "test")
             for number in range(times):
+                record = Record(topics.DOCUMENTS.name, 0, next(offsets), "key", b"x")
                 try:
                     await letters.write(record, GmailError("no"))
                 except TooManyDeadLettersError:
