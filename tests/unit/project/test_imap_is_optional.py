@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("schemas", "connectors", "streams", "search", "devstack", "cli")
 # Its own tests, and this one.
-OWN = ("test_imap_comparison.py", "test_imap_is_optional.py")
+OWN = ("test_imap_comparison.py", "test_imap_outline.py", "test_imap_is_optional.py")
 WITHOUT = """
 import importlib, pkgutil, sys
 sys.modules["imapclient"] = None  # the extra is not installed
