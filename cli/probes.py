@@ -21,7 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from connectors.broker import Broker
+from connectors.broker import Broker, broker
 from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, MailstreamError
 from connectors.kafka import LagMeter
@@ -146,6 +146,9 @@ def _topics_of(group: str) -> set[str]:
 async def _watch(probes: Probes, kafka: Broker | str, elasticsearch: Server | str | None) -> None:
     while True:
         try:
+            # Before a client of Kafka's writes into the log what the process itself is about to say.
+            if (refusal := await broker(kafka).refusal()) is not None:
+                raise refusal
             async with AsyncExitStack() as stack:
                 meter = await stack.enter_async_context(LagMeter.open(kafka))
                 index = None
