@@ -255,6 +255,7 @@ PARTS: dict[str, Callable[[], object]] = {
 
 def main() -> None:
     """Run every part; the first failure ends it."""
+    os.environ["HYPOTHESIS_PROFILE"] = "random"
     seconds = {}
     for name, part in PARTS.items():
         sys.stdout.write(f"\n=== {name}\n")

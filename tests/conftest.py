@@ -1,11 +1,18 @@
 """What all tests share: one stack of real servers a session, and names that nobody else uses."""
 
+import os
 import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from devstack.stack import Stack, start_stack
+
+# One run of `make test` tries what another does; HYPOTHESIS_PROFILE=random looks further, as test-full does.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Elsewhere a test that asks for a server is in the wrong folder.
 FOLDERS_WITH_SERVERS = {"services", "kill", "contract"}

@@ -147,6 +147,16 @@ def _leaf_content(message: Message) -> bytes:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else b""
 
 
+class _Writer(BytesGenerator):
+    """Writes a multipart without parts as the bytes it is; the standard library decodes it first."""
+
+    def _handle_multipart(self, msg: Message) -> None:
+        if isinstance(msg.get_payload(), str):
+            self._handle_text(msg)  # type: ignore[attr-defined]
+        else:
+            super()._handle_multipart(msg)  # type: ignore[misc]
+
+
 def _nested_content(message: Message, inner: list[Message], crlf: bool) -> bytes:
     """What a message/* part contains, as it stood, for the parser has already opened it."""
     written = BytesIO()
@@ -154,7 +164,7 @@ def _nested_content(message: Message, inner: list[Message], crlf: bool) -> bytes
     for number, child in enumerate(inner):
         if number:
             written.write(policy.linesep.encode())
-        BytesGenerator(written, mangle_from_=False, policy=policy).flatten(child)
+        _Writer(written, mangle_from_=False, policy=policy).flatten(child)
     content = written.getvalue()
     # The standard forbids a transfer encoding here; some programs use one all the same.
     encoding = str(message.get("content-transfer-encoding", "")).lower()
