@@ -29,12 +29,12 @@ from devstack.stack import Stack
 from schemas import topics
 from schemas.events import ChangeKind, Cursor, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
+from tests.mailbox_changes import LABELS, change_message
 from tests.pipelines import documents, pipeline
 
 TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
 ADDRESSES = ("anna@example.com", "bob@example.com", "carla@example.com")
 FIRST_MAILS = 700  # more than a page of a listing
-LABELS = ("INBOX", "UNREAD", "STARRED", "IMPORTANT", "Invoices", "Travel", "SPAM", "TRASH")
 SETTLE_SECONDS = 400.0
 FAULTS: list[dict[str, Any]] = [
     {"kind": "expired_history", "probability": 0.003},
@@ -127,23 +127,7 @@ class Storm:
             new = mailbox.add(_mail(self._number, "draft"), ["DRAFT"])
             self._drafts[mailbox.address] = new.id
         else:
-            message = self._some(mailbox, trashed=kind == "untrash")
-            if message is None:
-                return
-            if kind == "delete":
-                mailbox.delete(message)
-            elif kind == "trash":
-                mailbox.trash(message)
-            elif kind == "untrash":
-                mailbox.untrash(message)
-            elif kind == "label":
-                mailbox.modify(message, add=[draws.choice(LABELS)])
-            else:
-                mailbox.modify(message, remove=[draws.choice(LABELS)])
-
-    def _some(self, mailbox: Mailbox, *, trashed: bool) -> str | None:
-        found = [message.id for message in mailbox.messages() if not trashed or message.has("TRASH")]
-        return self._draws.choice(found) if found else None
+            change_message(kind, mailbox, draws)
 
 
 def run(operations: int, kills: int, seed: int, directory: Path, stack: Stack | None = None) -> Report:

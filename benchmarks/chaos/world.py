@@ -23,8 +23,8 @@ from connectors.clamav_check import EICAR
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.gmail.store import Mailbox
+from tests.mailbox_changes import LABELS, change_message
 
-LABELS = ("INBOX", "UNREAD", "STARRED", "IMPORTANT", "Invoices", "Travel", "SPAM", "TRASH")
 OPERATIONS = ("add", "label", "unlabel", "delete", "trash", "untrash", "draft", "spam")
 WEIGHTS = (40, 20, 12, 12, 5, 4, 5, 2)
 # What a mail brings; "shared" is one of three that many mails have.
@@ -210,21 +210,4 @@ class Traffic(threading.Thread):
                 mailbox.delete(old)
             self._drafts[mailbox.address] = mailbox.add(self._letters.mail(), ["DRAFT"]).id
         else:
-            self._change(kind, mailbox)
-
-    def _change(self, kind: str, mailbox: Mailbox) -> None:
-        draws = self._draws
-        found = [message.id for message in mailbox.messages() if kind != "untrash" or message.has("TRASH")]
-        if not found:
-            return
-        message = draws.choice(found)
-        if kind == "delete":
-            mailbox.delete(message)
-        elif kind == "trash":
-            mailbox.trash(message)
-        elif kind == "untrash":
-            mailbox.untrash(message)
-        elif kind == "label":
-            mailbox.modify(message, add=[draws.choice(LABELS)])
-        else:
-            mailbox.modify(message, remove=[draws.choice(LABELS)])
+            change_message(kind, mailbox, draws)
