@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "performance"
 COLOURS = ("#5794f2", "#f2cc0c", "#73bf69", "#ff780a", "#f2495c", "#b877d9", "#8ab8ff", "#999999")
+# Without the program's version in it, the same figures give the same file.
+PNG_OPTIONS: dict[str, Any] = {"dpi": 90, "metadata": {"Software": None}}
 Row = Sequence[object]
+
+
+def pyplot() -> Any:
+    """matplotlib for files: seconds to import, and only where something is drawn."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
@@ -33,13 +45,7 @@ class Picture:
     """A row of charts in one picture; ``save`` writes it. A context manager gives each chart's axes."""
 
     def __init__(self, charts: int, directory: Path = DIRECTORY) -> None:
-        # Seconds to import, and only needed here.
-        import matplotlib as mpl
-
-        mpl.use("agg")
-        from matplotlib import pyplot
-
-        self._figure, axes = pyplot.subplots(1, charts, figsize=(5.2 * charts, 3.8), squeeze=False)
+        self._figure, axes = pyplot().subplots(1, charts, figsize=(5.2 * charts, 3.8), squeeze=False)
         self.axes: list[Axes] = list(axes[0])
         self._directory = directory
 
@@ -82,9 +88,7 @@ class Picture:
         """Write ``NAME.png``."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._figure.tight_layout()
-        # Without the program's version in it, the same figures give the same file.
-        options: dict[str, Any] = {"dpi": 90, "metadata": {"Software": None}}
-        self._figure.savefig(self._directory / f"{name}.png", **options)
+        self._figure.savefig(self._directory / f"{name}.png", **PNG_OPTIONS)
 
     def _finish(self, axes: Axes, title: str, unit: str, limit: float | None, *, vertical: bool) -> None:
         axes.set_title(title, fontsize=10)
