@@ -99,7 +99,7 @@ class Meter:
         return totals
 
     def _sample(self) -> None:
-        processes = _processes()
+        processes = read_processes()
         children: dict[int, list[int]] = defaultdict(list)
         for process in processes.values():
             children[process.parent].append(process.pid)
@@ -135,7 +135,8 @@ def processor_seconds(*pids: int) -> float:
     return sum(process.seconds for pid in pids if (process := _process(Path(f"/proc/{pid}/stat"))))
 
 
-def _processes() -> dict[int, Process]:
+def read_processes() -> dict[int, Process]:
+    """What runs on this machine, by process id."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (process := _process(entry / "stat")) is not None:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+from benchmarks.costs import Process, read_processes
+
 SAMPLE_SECONDS = 0.2
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """``seconds`` of the processor: its own, and those of children it has waited for."""
-
-    pid: int
-    parent: int
-    seconds: float
 
 
 class Footprint:
@@ -32,12 +22,12 @@ class Footprint:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._before: dict[int, float] = {}
-        self._seen: dict[int, _Process] = {}
+        self._seen: dict[int, Process] = {}
         self.memory_mib = 0.0
         self.processor_seconds = 0.0
 
     def __enter__(self) -> Self:
-        self._before = {process.pid: process.seconds for process in _family(self._roots())}
+        self._before = {process.pid: _spent(process) for process in _family(self._roots())}
         self._seen = {}
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -50,7 +40,7 @@ class Footprint:
         self._thread.join()
         alive = self._look()
         self.processor_seconds += sum(
-            process.seconds - self._before.get(process.pid, 0.0)
+            _spent(process) - self._before.get(process.pid, 0.0)
             for process in self._seen.values()
             # Who waited for a child has the child's seconds among its own.
             if process.pid in alive or process.parent not in alive or _forgets_children(process.parent)
@@ -67,9 +57,9 @@ class Footprint:
         return set(there)
 
 
-def _family(roots: Sequence[int]) -> list[_Process]:
+def _family(roots: Sequence[int]) -> list[Process]:
     """The processes that are there now: the roots and their descendants."""
-    processes = {process.pid: process for process in _processes()}
+    processes = read_processes()
     children: dict[int, list[int]] = {}
     for process in processes.values():
         children.setdefault(process.parent, []).append(process.pid)
@@ -81,15 +71,9 @@ def _family(roots: Sequence[int]) -> list[_Process]:
     return found
 
 
-def _processes() -> Iterator[_Process]:
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            try:
-                stat = (path / "stat").read_text()
-            except OSError:  # ended meanwhile
-                continue
-            fields = stat.rpartition(")")[2].split()
-            yield _Process(int(path.name), int(fields[1]), sum(map(int, fields[11:15])) / _TICKS)
+def _spent(process: Process) -> float:
+    """Its own seconds, and those of children it has waited for."""
+    return process.seconds + process.children_seconds
 
 
 def _forgets_children(pid: int) -> bool:

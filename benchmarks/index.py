@@ -30,6 +30,7 @@ from benchmarks.deployment import deployment, print_json
 from benchmarks.end_to_end import CORPORA
 from benchmarks.labels import GivenVectors
 from benchmarks.pages import Picture, machine, table, write_page
+from benchmarks.search_latency import mail_fields, worded
 from benchmarks.search_latency import settled as merges_settled
 from cli.pipeline import Pipeline
 from cli.reindex import rebuild
@@ -38,8 +39,7 @@ from connectors.gmail.quota import COSTS, LIMITS
 from devstack.gmail.mailfiles import read_mail
 from devstack.stack import start_stack
 from schemas import mapping
-from schemas.identity import document_id, message_key
-from schemas.words import stemmed
+from schemas.identity import document_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,29 +57,12 @@ Fields = dict[str, Any]
 
 def documents(texts: list[str], count: int) -> list[tuple[str, Fields]]:
     """Ids and fields, as the index worker writes a mail's document, without its vector."""
-    found = []
-    ready = [(text[:60], text, stemmed(text[:60]), stemmed(text)) for text in texts]
-    for number in range(count):
-        subject, text, subject_stems, text_stems = ready[number % len(ready)]
-        message_id = f"m{number}"
-        fields = {
-            "kind": "message",
-            "mailbox_id": "box",
-            "message_id": message_id,
-            "message_key": message_key("box", message_id),
-            "part_path": "",
-            "live": True,
-            "subject": subject,
-            "sender": f"person{number % 997}@example.com",
-            "sent_at": 1_700_000_000_000 + number * 60_000,
-            "label_ids": ["INBOX"],
-            "text": text,
-            "subject_stems": subject_stems,
-            "text_stems": text_stems,
-            "chunk_count": 1,
-        }
-        found.append((document_id("box", message_id), fields))
-    return found
+    words = [worded(text[:60], text) for text in texts]
+    ids = [f"m{number}" for number in range(count)]
+    return [
+        (document_id("box", name), mail_fields("box", name, number, words[number % len(words)]))
+        for number, name in enumerate(ids)
+    ]
 
 
 def _with_vector(fields: Fields, vector: object) -> Fields:

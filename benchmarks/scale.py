@@ -19,12 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.costs import processor_seconds
 from cli.pipeline import Pipeline
 from cli.status import Observer
 from connectors.gmail.quota import COSTS, LIMITS
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
-from devstack.stack import start_stack
+from tests.pipelines import pipeline
 
 DAY_SECONDS = 86_400.0
 SIZES = (10, 100, 1_000, 10_000, 100_000)
@@ -112,12 +113,7 @@ def simulate(mailboxes: int, seconds: float, mails: int) -> dict[str, object]:
     try:
         with (
             tempfile.TemporaryDirectory() as directory,
-            start_stack() as stack,
-            Pipeline(
-                *(stack.kafka_bootstrap, stack.elasticsearch_url, [], Path(directory), "hash"),
-                gmail=emulator.describe(),
-                also=also,
-            ) as running,
+            pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
         ):
             begun = time.monotonic()
             running.start("source", "extract", "index")
@@ -166,7 +162,7 @@ def _counted(
     for number in range(-int(mails * WARM_SECONDS / seconds), mails):
         time.sleep(max(0.0, begun + number * seconds / mails - time.monotonic()))
         if number == 0:
-            before, processor = Counter(emulator.stats()["requests"]), _processor_seconds(source)
+            before, processor = Counter(emulator.stats()["requests"]), processor_seconds(source)
         emulator.mailboxes[chance.choice(addresses)].add(_mail(10**6 + number))
     time.sleep(max(0.0, begun + seconds - time.monotonic()))
     counted = Counter(emulator.stats()["requests"])
@@ -176,13 +172,8 @@ def _counted(
     return counted, {
         "ended": time.monotonic(),
         "memory_mib": round(int(memory) / 1024),
-        "processor_seconds": round(_processor_seconds(source) - processor, 1),
+        "processor_seconds": round(processor_seconds(source) - processor, 1),
     }
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def main() -> None:

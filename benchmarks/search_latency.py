@@ -13,7 +13,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -73,26 +73,39 @@ def _writes(count: int, encoder: GivenVectors, chance: random.Random) -> Iterato
             text = " ".join(chance.choices(vocabulary, weights, k=WORDS_EACH))
             subject = " ".join(text.split()[:6])
             mailbox_id, message_id = f"m{number % MAILBOXES}", str(number)
-            fields: dict[str, Any] = {
-                "kind": "message",
-                "mailbox_id": mailbox_id,
-                "message_id": message_id,
-                "message_key": message_key(mailbox_id, message_id),
-                "part_path": "",
+            fields = mail_fields(mailbox_id, message_id, number, worded(subject, text)) | {
                 "rfc_message_id": f"<{number}@example.com>",
-                "live": True,
-                "subject": subject,
-                "sender": f"person{number % 997}@example.com",
-                "sent_at": 1_700_000_000_000 + number * 60_000,
-                "label_ids": ["INBOX"],
-                "text": text,
-                "subject_stems": stemmed(subject),
-                "text_stems": stemmed(text),
-                "chunk_count": 1,
                 "chunks": [{"ordinal": 0, "text": text, "vector": vector}],
             }
             writes.append(Write(document_id(mailbox_id, message_id), fields))
         yield writes
+
+
+def worded(subject: str, text: str) -> dict[str, Any]:
+    """The fields of a message that hold words."""
+    return {
+        "subject": subject,
+        "text": text,
+        "subject_stems": stemmed(subject),
+        "text_stems": stemmed(text),
+    }
+
+
+def mail_fields(mailbox_id: str, message_id: str, number: int, words: Mapping[str, Any]) -> dict[str, Any]:
+    """A message's document as the index worker writes it, without its chunk."""
+    return {
+        "kind": "message",
+        "mailbox_id": mailbox_id,
+        "message_id": message_id,
+        "message_key": message_key(mailbox_id, message_id),
+        "part_path": "",
+        "live": True,
+        "sender": f"person{number % 997}@example.com",
+        "sent_at": 1_700_000_000_000 + number * 60_000,
+        "label_ids": ["INBOX"],
+        "chunk_count": 1,
+        **words,
+    }
 
 
 async def measure(url: str, documents: int) -> dict[str, float]:

@@ -31,7 +31,7 @@ from cli.status import Observer
 from connectors.errors import UnavailableError
 from devstack.gmail.server import GmailEmulator
 from devstack.gmail.store import Mailbox
-from devstack.stack import start_stack
+from tests.pipelines import pipeline
 from tests.processes import descendants, resident_bytes
 
 PROCESSES = ("source", "extract", "slow", "index")
@@ -162,19 +162,14 @@ def soak(minutes: float, operations_per_second: float, encoder: str, seed: int) 
     try:
         with (
             tempfile.TemporaryDirectory() as directory,
-            start_stack() as stack,
-            Pipeline(
-                *(stack.kafka_bootstrap, stack.elasticsearch_url, [], Path(directory), encoder),
-                gmail=emulator.describe(),
-                also=also,
-            ) as running,
+            pipeline(None, Path(directory), encoder=encoder, gmail=emulator.describe(), also=also) as running,
         ):
             running.start(*PROCESSES)
             asyncio.run(settled(running, emulator))
             measured = Measured()
             # As many come as go, so that the mailboxes stay as large as they are.
             traffic = Traffic(emulator, letters, seed, operations_per_second, steady_messages=FIRST_MESSAGES)
-            latency = Latency(stack.elasticsearch_url, measured)
+            latency = Latency(running.elasticsearch_url, measured)
             traffic.on_add = latency.arrived
             latency.start()
             traffic.start()
@@ -185,7 +180,7 @@ def soak(minutes: float, operations_per_second: float, encoder: str, seed: int) 
             asyncio.run(settled(running, emulator))
             boxes = {mailbox_id_of(box.address): box for box in emulator.mailboxes.values()}
             truth = oracle.Truth.of(boxes, letters.expected, [])
-            found = asyncio.run(oracle.violations(stack.kafka_bootstrap, stack.elasticsearch_url, truth))
+            found = asyncio.run(oracle.violations(running.kafka_bootstrap, running.elasticsearch_url, truth))
             wrong = [line for line in found if not line.startswith(oracle.LATE)]
     finally:
         emulator.stop()

@@ -304,7 +304,7 @@ class ImapMailbox:
 
             asked = f"{items if block is None else 'UID '}BODY.PEEK[]<{len(body)}.{BLOCK_BYTES}>"
             got = await self._connection.run(partial(piece, asked=asked), background=background)
-            block = next((value for key, value in got.items() if key.startswith(b"BODY[]")), None)
+            block = _block(got)
             if block is None:
                 return None
             answer = answer or got
@@ -376,8 +376,7 @@ class ImapMailbox:
             if folder is None or _open(client, folder) != at.uidvalidity:
                 return None
             got = fetch(client, str(at.uid), f"UID BODY.PEEK[{at.section}]<{start}.{BLOCK_BYTES}>")
-            answer = got.get(at.uid, {}).items()
-            return next((block for key, block in answer if key.startswith(b"BODY[")), None)
+            return _block(got.get(at.uid, {}))
 
         received, block = 0, None
         while block is None or len(block) == BLOCK_BYTES:
@@ -409,6 +408,11 @@ class ImapMailbox:
         if self._folders is None or time.monotonic() > self._folders[0]:
             self._folders = (time.monotonic() + FOLDERS_SECONDS, list_folders(client))
         return self._folders[1]
+
+
+def _block(answer: dict[bytes, Any]) -> bytes | None:
+    """The bytes that one piece of a body brought; None where the message is not there any more."""
+    return next((block for key, block in answer.items() if key.startswith(b"BODY[")), None)
 
 
 def _open(client: IMAPClient, folder: Folder) -> int:
