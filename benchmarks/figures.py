@@ -75,6 +75,7 @@ class Figure:
 
     def _lanes(self, place: Axes, lanes: Sequence[str]) -> None:
         least = LEAST_PART * max([bar.ended_seconds for bar in self.bars])
+        colours = pyplot().get_cmap("tab20").colors
         for number, kind in enumerate(dict.fromkeys(bar.kind for bar in self.bars)):
             bars = [bar for bar in self.bars if bar.kind == kind]
             place.barh(
@@ -83,7 +84,7 @@ class Figure:
                 left=[bar.began_seconds for bar in bars],
                 height=0.6,
                 label=kind,
-                color=f"C{number}",
+                color=colours[number % len(colours)],
             )
         place.set_yticks(range(len(lanes)), lanes, fontsize=8)
         place.invert_yaxis()

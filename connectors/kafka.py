@@ -29,6 +29,9 @@ from schemas.topics import DOCUMENTS
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
 MAX_REQUEST_BYTES = DOCUMENTS.max_message_bytes or 1024 * 1024
 REQUEST_TIMEOUT_SECONDS = 30
+# A page of changes of one mailbox, which go to one partition, fits a batch: each batch is a round trip, and
+# aiokafka's own 16 KiB hold fifty of them.
+BATCH_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Producer:
             acks="all",
             compression_type="zstd",
             linger_ms=5,
+            max_batch_size=BATCH_BYTES,
             partitioner=_partition,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_SECONDS * 1000,

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which cuts and slows connections when it is told to."""
+"""A TCP proxy before a server, which cuts and slows connections when it is told to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
@@ -13,12 +14,12 @@ _BLOCK_BYTES = 64 * 1024
 
 
 class Proxy:
-    """Passes on what comes to ``port`` (0: a free one) to ``target``, a port of this machine.
+    """Passes on what comes to ``port`` (0: a free one) to ``target``, a port of this machine or a path.
 
     It runs in a thread of its own; its methods may be called from any.
     """
 
-    def __init__(self, target: int, port: int = 0) -> None:
+    def __init__(self, target: int | Path, port: int = 0) -> None:
         self._target = target
         self.port = port
         self._loop = asyncio.new_event_loop()
@@ -35,7 +36,7 @@ class Proxy:
         """Listen. Raises OSError where the port is taken."""
         self._thread.start()
         if not self._ready.wait(START_SECONDS):
-            raise OSError(f"the proxy of port {self._target} does not listen")
+            raise OSError(f"the proxy of {self._target} does not listen")
 
     def stop(self) -> None:
         """Hang up."""
@@ -85,7 +86,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            behind_reader, behind_writer = await asyncio.open_connection(HOST, self._target)
+            behind_reader, behind_writer = await self._open()
         except OSError:
             writer.transport.abort()
             return
@@ -101,6 +102,11 @@ class Proxy:
             self._connections -= ends
             for end in ends:
                 end.abort()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, Path):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(HOST, self._target)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while block := await reader.read(_BLOCK_BYTES):

@@ -192,10 +192,17 @@ def _prepared(
         "gmail": Proxy(int(emulator.url.rpartition(":")[2])),
         "elasticsearch": Proxy(int(stack.elasticsearch_url.rpartition(":")[2])),
     }
+    servers: dict[str, Server] = {"kafka": stack.kafka, "elasticsearch": stack.elasticsearch}
+    if plan.scanner:
+        clamd = clamd_server(directory / "clamd", ephemeral, SIGNATURES)
+        opened.callback(clamd.kill)
+        clamd.start()
+        clamd.wait_until_ready()
+        servers["clamd"] = clamd
+        proxies["clamd"] = Proxy(directory / "clamd" / "clamd.sock")
     for proxy in proxies.values():
         proxy.start()
         opened.callback(proxy.stop)
-    servers: dict[str, Server] = {"kafka": stack.kafka, "elasticsearch": stack.elasticsearch}
     if kafka_proxy is not None:
         proxies["kafka"] = kafka_proxy
     also = {
@@ -211,12 +218,7 @@ def _prepared(
         "SERVE_PORT": str(local.free_ports(1)[0]),
     }
     if plan.scanner:
-        clamd = clamd_server(directory / "clamd", ephemeral, SIGNATURES)
-        opened.callback(clamd.kill)
-        clamd.start()
-        clamd.wait_until_ready()
-        servers["clamd"] = clamd
-        also |= {"SCANNER": "clamd", "CLAMD_ADDRESS": f"unix:{directory / 'clamd' / 'clamd.sock'}"}
+        also |= {"SCANNER": "clamd", "CLAMD_ADDRESS": f"{local.HOST}:{proxies['clamd'].port}"}
     clock = plants.SharedClock(directory / "clock")
     described = {**emulator.describe(), "url": f"http://{local.HOST}:{proxies['gmail'].port}"}
     bootstrap = f"{local.HOST}:{kafka_proxy.port}" if kafka_proxy is not None else stack.kafka_bootstrap
