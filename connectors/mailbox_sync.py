@@ -35,6 +35,7 @@ from connectors.metrics import (
     source_events_counter,
     stage_seconds_histogram,
 )
+from connectors.reconcile import Moved
 from connectors.tracing import headers, span
 from connectors.walk import Walk
 from schemas import topics
@@ -107,7 +108,7 @@ class MailboxSync:
         self._hints = _Hints()
         self._history = asyncio.Lock()
         self._saving = asyncio.Lock()
-        self._touched: set[str] | None = None  # ids in the history since a comparison began
+        self._moved: Moved | None = None  # in the history since a comparison began
         self.suppressed = suppressed  # the messages that were purged: no comparison brings them back
         self._walk = Walk(self, source, downstream, partition)
 
@@ -265,8 +266,8 @@ class MailboxSync:
                     continue
                 if reached is None:
                     reached, state = page.history_id, page.state or state
-                if self._touched is not None:
-                    self._touched.update(entry.message_id for entry in page.entries)
+                if self._moved is not None:
+                    self._moved.note(page.entries)
                 await self.emit(topics.CHANGES.name, translator.translate(page.entries))
                 token = page.next_page_token
                 if token is None:
@@ -286,13 +287,13 @@ class MailboxSync:
         await self.start(Listing(run=uuid.uuid4().hex, kind="resync", history_id=0))
 
     @contextmanager
-    def watching_history(self) -> Iterator[set[str]]:
-        """Collects the ids of the messages that the history names from now on."""
-        self._touched = touched = set[str]()
+    def watching_history(self) -> Iterator[Moved]:
+        """Collects the messages that the history names from now on."""
+        self._moved = moved = Moved()
         try:
-            yield touched
+            yield moved
         finally:
-            self._touched = None
+            self._moved = None
 
     # --- writing -------------------------------------------------------------------------------------
 

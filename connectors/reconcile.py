@@ -8,7 +8,7 @@ from sys import intern
 from typing import Literal
 
 from connectors.errors import PageTokenExpiredError
-from connectors.mail_source import MailSource
+from connectors.mail_source import HistoryEntry, MailSource
 from schemas.events import AuditReport, ChangeKind, MailboxRecord, MessageChange, SyncRequest
 
 Origin = Literal["listing", "audit"]
@@ -90,6 +90,25 @@ async def list_ids(source: MailSource, *, query: str | None = None, label_id: st
 
 
 @dataclass(slots=True)
+class Moved:
+    """The messages that a mailbox's history has named since a comparison began.
+
+    What it says of them is newer than the snapshot. But only who came or went needs nothing more: a change of
+    labels does not bring the text of a message whose arrival was lost in a gap of the history.
+    """
+
+    message_ids: set[str] = field(default_factory=set)
+    came_or_went: set[str] = field(default_factory=set)
+
+    def note(self, entries: Iterable[HistoryEntry]) -> None:
+        """Take in a page of the history."""
+        for entry in entries:
+            self.message_ids.add(entry.message_id)
+            if entry.kind in (ChangeKind.UPSERT, ChangeKind.DELETE):
+                self.came_or_went.add(entry.message_id)
+
+
+@dataclass(slots=True)
 class Differences:
     """What is not in the index as it is in the mailbox. ``kept``: deleted in Gmail, and meant to stay."""
 
@@ -106,14 +125,17 @@ class Differences:
         snapshot: Snapshot,
         indexed: Mapping[str, frozenset[str]],
         mailbox: MailboxRecord,
-        in_motion: Set[str],
+        moved: Moved,
+        apart: Set[str] = frozenset(),
         announced: Set[str] = frozenset(),
     ) -> Differences:
-        """Compare. Messages ``in_motion`` have changed since, and are on their way: they are left out.
-        Those ``announced`` are stale where the mailbox has them no more, although the index never had them.
+        """Compare. What has ``moved`` since is on its way: it is left out, as are those ``apart`` (drafts
+        that are held, messages that were purged). Those ``announced`` are stale where the mailbox has them no
+        more, although the index never had them.
         """
+        in_motion = moved.message_ids | apart
         found = cls(snapshot, len(indexed))
-        found.missing = sorted(snapshot.wanted - indexed.keys() - in_motion)
+        found.missing = sorted(snapshot.wanted - indexed.keys() - moved.came_or_went - apart)
         gone = sorted((indexed.keys() | announced) - snapshot.labels.keys() - in_motion)
         if mailbox.deletions == "mirror":
             found.stale = gone

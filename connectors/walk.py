@@ -185,20 +185,20 @@ class Walk:
         With ``every_label`` the labels of every message are said before. What the topics announced counts
         after a gap in the history: who follows them must hear of its end too, even where no index had it.
         """
-        with self._sync.watching_history() as touched:
+        with self._sync.watching_history() as moved:
             snapshot = await Snapshot.take(self._source, self._mailbox)
             if every_label:
                 labels = snapshot.label_changes(self._mailbox, "listing", snapshot.labels)
                 await self._sync.emit(topics.BACKFILL.name, labels)
-            # What arrived while we listed is in the history by now, and so among the touched.
+            # What arrived while we listed is in the history by now, and so has moved.
             await self._sync.follow_history()
             await self._downstream.consumed(self._partition)
             indexed = await self._downstream.messages(self._mailbox.mailbox_id)
             announced: set[str] = set()
             if with_announced:
                 announced = await self._downstream.announced(self._mailbox.mailbox_id, self._partition)
-            in_motion = touched | self._cursor.drafts.keys() | self._sync.suppressed()
-        return Differences.between(snapshot, indexed, self._mailbox, in_motion, announced)
+            apart = self._cursor.drafts.keys() | self._sync.suppressed()
+        return Differences.between(snapshot, indexed, self._mailbox, moved, apart, announced)
 
     async def _put_off(self, differences: Differences) -> None:
         gone = dict.fromkeys(differences.kept, differences.snapshot.history_id)

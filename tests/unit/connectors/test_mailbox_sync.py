@@ -234,6 +234,23 @@ async def test_expired_history_makes_the_index_equal_to_the_mailbox() -> None:
     assert sync.cursor.requests[-1].kind == "audit", "a resync ends with an audit"
 
 
+async def test_what_came_in_a_gap_is_fetched_although_its_labels_change_meanwhile() -> None:
+    mailbox, broker = Mailbox(), Broker()
+    sync = _sync(mailbox, broker, index=Index(m0=set(), m1=set(), m2=set(), m3=set()))
+    await _listed(sync)
+    mailbox.history_id, mailbox.expired = 900, True
+    await sync.follow_history()
+    entries = [
+        HistoryEntry(ChangeKind.LABEL_ADDED, "m4", None, 901, ("STARRED",), ("STARRED",)),
+        HistoryEntry(ChangeKind.UPSERT, "m5", None, 902, (), ("INBOX",)),
+    ]
+    mailbox.ids.append("m5")
+    mailbox.history = [HistoryPage(entries, 902, None)]
+    await sync._walk.step()
+    upserts = [c.message_id for c in broker.changes(topics.BACKFILL.name) if c.kind is ChangeKind.UPSERT]
+    assert upserts == [*("m0", "m1", "m2", "m3", "m4"), "m4"], "the history tells of m5, but not of m4's text"
+
+
 async def test_a_resync_that_cannot_list_everything_deletes_nothing() -> None:
     mailbox, broker = Mailbox(), Broker()
     sync = _sync(mailbox, broker, index=Index(gone=set()))
