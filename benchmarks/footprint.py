@@ -10,7 +10,8 @@ from typing import Self
 
 from benchmarks.costs import Process, read_processes
 
-SAMPLE_SECONDS = 0.2
+# A look costs some ten milliseconds of a processor, in this very process: of the engine, when it is measured.
+SAMPLE_SECONDS = 0.5
 
 
 class Footprint:

@@ -95,7 +95,11 @@ def main(arguments: list[str]) -> None:
     directory, caps = arguments[1], Caps(*map(int, arguments[2:5]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then hangs up
+    from PIL import Image
+
     import streams.extractors.registry  # noqa: F401 - seconds, spent here once
+
+    Image.preinit()  # the readers of common pictures, which Pillow imports with the first one
 
     while control.recv(1):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

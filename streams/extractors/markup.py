@@ -34,6 +34,16 @@ _SPOKEN = {
     "hyperlink": ("tooltip", "display"),
     "dataValidation": ("promptTitle", "prompt", "errorTitle", "error"),
 }
+# All the names that ``lines`` knows: of a document's elements, most are how it looks.
+_READ = [
+    f"{{*}}{name}"
+    for name in sorted(
+        _PARAGRAPHS.union(
+            *(_TEXT, _BREAKS, _SKIPPED, _SPOKEN),
+            ("sp", "lastRenderedPageBreak", "instrText", "rPh", "bookmarkStart"),
+        )
+    )
+]
 _LINK = re.compile(r"""\b(?:HYPERLINK|INCLUDEPICTURE|INCLUDETEXT)\s+(?:\\\w\s+)*"([^"]+)\"""")
 
 
@@ -49,7 +59,7 @@ def lines(root: Any, *, skip_placeholders: bool = False) -> Iterator[Line]:
     """Paragraphs in the order of the file; a text box inside one comes before it."""
     stack: list[list[str]] = [[]]
     page = 1
-    walk = etree.iterwalk(root, events=("start", "end"))
+    walk = etree.iterwalk(root, events=("start", "end"), tag=_READ)
     kinds: dict[Any, str] = {}
     for event, element in walk:
         tag = element.tag

@@ -22,10 +22,9 @@ from streams.extractors.xml import local_name
 
 # unstructured takes 1.1 s a MB of a document's XML and 1.7 s of a sheet's, our pass a tenth of that: it reads
 # larger bodies alone.
-_MAX_PARTITION_BYTES = {"word": 2_000_000, "slides": 8_000_000, "sheets": 300_000}
+_MAX_PARTITION_BYTES = {"word": 2_000_000, "slides": 8_000_000}
 _BODIES = {"word": re.compile(r"word/\w+\.xml"), "slides": re.compile(r"ppt/slides/\w+\.xml")}
 _NO_BODY = re.compile(r"(?!)")
-_BODIES["sheets"] = re.compile(r"xl/(worksheets/\w+|sharedStrings)\.xml")
 # Written by the author for whoever looks for the document.
 _TOLD = ("subject", "description", "keywords", "category")
 _FACTS = {"title": "title", "creator": "author", "created": "created"}
@@ -101,7 +100,7 @@ def extract_ooxml(document: Document) -> None:
     parts = _map(package, book.sheets if book else {})
     for name, place in parts.places.items():
         if book is not None and name in book.sheets:
-            sheets.emit(document, package, book, name, said if partitioned else None)
+            sheets.emit(document, package, book, name)
         elif (
             name.endswith((".xml", ".vml")) and not _SILENT.search(name) and not (book and name in book.parts)
         ):

@@ -1,4 +1,4 @@
-"""unstructured, the first reader of DOCX, PPTX and XLSX: text with the page, slide or sheet it stands on."""
+"""unstructured, the first reader of DOCX and PPTX: text with the page or slide it stands on."""
 
 import io
 import os
@@ -50,7 +50,6 @@ _without_language_model()
 
 from unstructured.partition.docx import partition_docx  # noqa: E402
 from unstructured.partition.pptx import partition_pptx  # noqa: E402
-from unstructured.partition.xlsx import partition_xlsx  # noqa: E402
 
 _MARGINS = {"Header": "header", "Footer": "footer"}
 # What unstructured calls the place of an element, by its partition function.
@@ -61,16 +60,11 @@ _PARTITIONS: dict[str, tuple[Callable[..., list[Any]], dict[str, Any], Callable[
         {"include_slide_notes": True},
         lambda element: f"slide {element.metadata.page_number}",
     ),
-    "sheets": (
-        partition_xlsx,
-        {"find_subtable": False},
-        lambda element: f"sheet {element.metadata.page_name}",
-    ),
 }
 
 
 def partition(document: Document, kind: str) -> list[str]:
-    """Emit what unstructured reads of a ``word``, ``slides`` or ``sheets`` file; returns the same texts. Of
+    """Emit what unstructured reads of a ``word`` or ``slides`` file; returns the same texts. Of
     what it cannot read (templates, macro files, damaged ones) it reads nothing."""
     function, options, label_of = _PARTITIONS[kind]
     try:

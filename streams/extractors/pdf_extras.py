@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -117,15 +117,20 @@ def _xml_texts(content: bytes) -> Iterator[str]:
                     yield " ".join(text.split())
 
 
-def attached_files(opened: PdfDocument, max_pages: int) -> Iterator[tuple[str | None, bytes]]:
-    """Names and bytes of the files inside: those of the document, then those pinned to its pages."""
+def has_notes(page: PdfPage) -> bool:
+    """Whether anything stands on a page above its text: files that are pinned there, for one."""
+    return bool(raw.FPDFPage_GetAnnotCount(page) > 0)
+
+
+def attached_files(opened: PdfDocument, pages: Iterable[int]) -> Iterator[tuple[str | None, bytes]]:
+    """Names and bytes of the files inside: those of the document, then those pinned to these pages."""
     for number in range(opened.count_attachments()):
         try:
             attachment = opened.get_attachment(number)
             yield attachment.get_name() or None, bytes(attachment.get_data())
         except PdfiumError:
             continue  # listed, and not there
-    for page_number in range(min(len(opened), max_pages)):
+    for page_number in pages:
         try:
             page = opened[page_number]
         except PdfiumError:

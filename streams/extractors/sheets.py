@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,12 @@ from streams.extractors import xml
 from streams.extractors.number_format import BUILT_IN, shown
 from streams.extractors.package import Package
 from streams.extractors.result import Document
-from streams.extractors.said import Said
 
 _HEADERS = ("oddHeader", "evenHeader", "firstHeader", "oddFooter", "evenFooter", "firstFooter")
 # Fonts, sizes, colours and fields in a header's text.
 _HEADER_CODES = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|\d+|[A-Z&])', re.IGNORECASE)
 _BLOCK_CHARACTERS = 200_000
+_GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 @dataclass(slots=True)
@@ -91,23 +91,23 @@ class Book:
             return str(value)
 
 
-def emit(document: Document, package: Package, book: Book, name: str, said: Said | None) -> None:
-    """Emit a sheet's cells, headers and hyperlinks; with ``said`` only what is not in there."""
+def emit(document: Document, package: Package, book: Book, name: str) -> None:
+    """Emit a sheet's cells, headers and hyperlinks."""
     number = list(book.sheets).index(name) + 1
     label = f"sheet {book.sheets[name]}"
     document.facts["pages"] = max(number, document.facts.get("pages", 0))
     # People look for sheets by their names.
-    lines = [book.sheets[name]] if said is None or said.is_new(book.sheets[name]) else []
+    lines = [book.sheets[name]]
     waiting = 0
     for kind, element in xml.stream(package.read(name), "row", "hyperlink", "dataValidation", *_HEADERS):
         if kind == "row":
-            texts: Iterable[str] = filter(None, (book.cell(cell).strip() for cell in element))
+            texts: Iterable[str] = _searchable(book.cell(cell).strip() for cell in element)
         elif kind in _HEADERS:
             texts = [_HEADER_CODES.sub(" ", element.text or "").strip()]
         else:
             names = ("location", "display", "tooltip", "promptTitle", "prompt", "errorTitle", "error")
             texts = [value for key in names if (value := element.get(key))]
-        line = "\t".join(text for text in texts if said is None or said.is_new(text))
+        line = "\t".join(texts)
         if line:
             lines.append(line)
             waiting += len(line)
@@ -117,6 +117,15 @@ def emit(document: Document, package: Package, book: Book, name: str, said: Said
             if document.truncated:
                 return
     document.text("\n".join(lines), page=number, label=label)
+
+
+def _searchable(cells: Iterable[str]) -> Iterator[str]:
+    """What cells show; people look for 1,192 as 1192, too."""
+    for text in cells:
+        if text:
+            yield text
+            if _GROUPED.fullmatch(text):
+                yield text.replace(",", "")
 
 
 def _string(item: Any) -> str:

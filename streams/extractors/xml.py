@@ -12,6 +12,7 @@ from schemas.outcomes import Outcome
 from streams.extractors.result import ExtractionError
 
 _SAFE = {"resolve_entities": False, "no_network": True, "load_dtd": False, "recover": True}
+_PARSER = etree.XMLParser(**_SAFE)
 # lxml's tree takes ten times the bytes of the source: larger parts are only read as a stream.
 MAX_TREE_BYTES = 64 * 1024 * 1024
 
@@ -21,7 +22,7 @@ def parse(data: bytes) -> Any:
     if len(data) > MAX_TREE_BYTES:
         raise ExtractionError(Outcome.LIMIT_EXCEEDED)
     try:
-        return etree.fromstring(data, etree.XMLParser(**_SAFE))
+        return etree.fromstring(data, _PARSER)
     except (etree.LxmlError, ValueError):
         return None
 

@@ -376,9 +376,9 @@ def test_every_format_gives_its_sentence_where_it_stands(name: str) -> None:
     assert read.closed(path)["outcome"] == Outcome.TEXT
 
 
-@pytest.mark.parametrize("kind", ["docx", "pptx", "xlsx"])
+@pytest.mark.parametrize("kind", ["docx", "pptx"])
 def test_unstructured_reads_the_body_of_office_files(kind: str) -> None:
-    payload = {"docx": made.word(S), "pptx": made.slides(S), "xlsx": made.workbook(A1=S)}[kind]
+    payload = {"docx": made.word(S), "pptx": made.slides(S)}[kind]
     assert "unstructured" in Read(payload).closed()["engines"]
 
 
@@ -402,8 +402,10 @@ def test_numbers_are_read_as_a_sheet_shows_them() -> None:
     assert sheet is not None
     sheet["A1"], sheet["A1"].number_format = 0.125, "0.00%"
     sheet["A2"], sheet["A2"].number_format = 45000, "yyyy\\-mm\\-dd"
+    sheet["A3"], sheet["A3"].number_format = 1192, "#,##0"
     text = Read(made.saved(book)).text()
     assert "12.50%" in text and "2023-03-15" in text
+    assert "1,192\t1192" in text, "people look for either"
 
 
 @pytest.mark.parametrize(
