@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ from connectors.errors import MailstreamError
 from schemas.identity import hashed
 
 log = logging.getLogger(__name__)
+
+_LIBRARIES = ("aiokafka", "elastic_transport", "faust", "mode")
+# While a server is away its clients say so up to fifty times a second.
+_REPEATED_SECONDS = 10.0
+_REMEMBERED = 1_000  # different lines
 
 _about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
 
@@ -100,13 +106,38 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class Repeats(logging.Filter):
+    """Of what a library says over and over, one line in ten seconds, with the number of those left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}  # when last, and how often since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.name.partition(".")[0] not in _LIBRARIES:
+            return True
+        key, now = (record.name, str(record.msg)), time.monotonic()
+        said_at, left_out = self._said.get(key, (now - _REPEATED_SECONDS, 0))
+        if now - said_at < _REPEATED_SECONDS:
+            self._said[key] = (said_at, left_out + 1)
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[key] = (now, 0)
+        if left_out and isinstance(record.args, tuple):
+            record.msg, record.args = f"{record.msg} (said %d times more)", (*record.args, left_out)
+        return True
+
+
 def start_logging(level: str, form: str) -> None:
     """Log to standard error from ``level`` on, as "text" or "json"; what nobody catches is logged, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(Repeats())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
-    for noisy in ("aiokafka", "elastic_transport", "faust", "mode"):
+    for noisy in _LIBRARIES:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     sys.excepthook = _crashed
     threading.excepthook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from connectors.errors import UnavailableError
-from connectors.logs import JsonFormatter, TextFormatter, about
+from connectors.logs import JsonFormatter, Repeats, TextFormatter, about
 from schemas.identity import hashed
 
 Lines = Callable[[], list[str]]
@@ -52,6 +52,32 @@ async def test_tasks_do_not_take_each_others_mailbox(lines: Lines) -> None:
     await asyncio.gather(*(work(f"box-{number}") for number in range(5)))
     for line in map(json.loads, lines()):
         assert line["mailbox"] == hashed(line["message"])
+
+
+def test_what_a_library_repeats_is_told_now_and_then_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, now = io.StringIO(), [1_000.0]
+    monkeypatch.setattr("connectors.logs.time.monotonic", lambda: now[0])
+    handler = logging.StreamHandler(out)
+    handler.addFilter(Repeats())
+    theirs, ours = logging.getLogger("aiokafka.fetcher"), logging.getLogger("connectors.kafka")
+    for logger in (theirs, ours):
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        for number in range(100):
+            theirs.warning("node %d is away", 1)
+            theirs.warning("another line")
+            ours.warning("line %d", number)
+            now[0] += 0.2
+    finally:
+        for logger in (theirs, ours):
+            logger.removeHandler(handler)
+            logger.propagate = True
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("line")] == [f"line {n}" for n in range(100)]
+    said = [line for line in lines if line.startswith("node")]
+    assert len(said) == 2 and said[1].endswith("(said 49 times more)"), said
+    assert len([line for line in lines if line.startswith("another")]) == 2
 
 
 def test_an_exception_is_told_by_class_and_place(lines: Lines) -> None:
