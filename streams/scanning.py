@@ -20,7 +20,7 @@ SCANS_IN_FLIGHT = 4
 PATIENCE_SECONDS = 5.0
 # The first questions make it work for a few seconds: many on a busy machine.
 CHECK_SECONDS = 60.0
-# A document on which the scanner hangs up so often is what ends it, and gets no verdict.
+# A document on which a scanner that answers hangs up so often, or takes too long, gets no verdict.
 MAX_DROPS = 3
 _REMEMBERED_DROPS = 1_000
 
@@ -82,14 +82,19 @@ class Scanning:
     async def _patiently(self, payload: memoryview, sha256: str) -> ScanVerdict:
         wait_seconds = 0.25
         while True:
+            answers = False
             try:
                 await self._check()
+                answers = True
                 verdict = await self._within_deadline(payload)
                 self._away_since = None
                 return verdict
             except ScannerUnavailableError as error:
                 self._checked = False  # who comes back may be set up in another way
-                if isinstance(error, ScannerDroppedError) and self._dropped(sha256) >= MAX_DROPS:
+                # Where a connection is cut, the scanner hangs up on every question: no document is to blame.
+                dropped = answers and isinstance(error, ScannerDroppedError)
+                if dropped and self._dropped(sha256) >= MAX_DROPS:
+                    self._away_since = None
                     return ScanVerdict(Scan.UNSCANNED)
                 now = time.monotonic()
                 self._away_since = self._away_since or now
@@ -104,10 +109,10 @@ class Scanning:
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._scanner.scan(payload)
-        except TimeoutError:
-            # It answers other questions: then the document is what takes it so long.
+        except TimeoutError as error:
+            # It answers other questions: then the document may be what takes it so long.
             await self._scanner.version()
-            return ScanVerdict(Scan.UNSCANNED)
+            raise ScannerDroppedError("the scanner gave no verdict in time") from error
 
     async def _check(self) -> None:
         async with self._checking:

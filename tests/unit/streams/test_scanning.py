@@ -84,7 +84,12 @@ async def test_closed_waits_and_open_reads_where_it_stays_away() -> None:
 async def test_a_slow_document_has_no_verdict_and_a_hanging_scanner_is_away() -> None:
     told = Told(None)
     closed = Scanning(told, 0.05, closed=True)
+    with pytest.raises(ScannerUnavailableError):  # it may have stood still: mail.deferred brings it again
+        await closed.verdict(PAYLOAD, "a")
     assert await closed.verdict(PAYLOAD, "a") == ScanVerdict(Scan.UNSCANNED)
+    assert told.scans == MAX_DROPS
+    told.answers = [None, CLEAN]
+    assert await closed.verdict(PAYLOAD, "b") == CLEAN
     told.away = True
     with pytest.raises(ScannerUnavailableError):
         await closed.verdict(PAYLOAD, "a")
@@ -103,6 +108,18 @@ async def test_a_document_that_ends_its_scanner_every_time_is_let_go() -> None:
     assert told.scans >= MAX_DROPS
     told.answers = [CLEAN]
     assert await closed.verdict(PAYLOAD, "another") == CLEAN
+
+
+async def test_a_scanner_that_hangs_up_on_every_question_blames_no_document() -> None:
+    told = Told(CLEAN)
+    told.wrong = ScannerDroppedError("cut")
+    closed = Scanning(told, 1.0, closed=True)
+    for _ in range(MAX_DROPS):
+        with pytest.raises(ScannerUnavailableError):
+            await closed.verdict(PAYLOAD, "a")
+    assert told.checks > MAX_DROPS and told.scans == 0
+    told.wrong = None
+    assert await closed.verdict(PAYLOAD, "a") == CLEAN
 
 
 async def test_a_scanner_without_room_is_asked_later_and_three_times() -> None:
