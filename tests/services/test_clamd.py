@@ -241,16 +241,25 @@ async def test_clamd_stopped_with_a_stream_in_flight(
         assert (await engine.process_attachment(SENTENCE, "text/plain")).scan is Scan.CLEAN
 
 
-async def test_a_document_that_takes_too_long_costs_itself_only(
+async def test_a_scan_that_stands_still_is_tried_again(
     running: LocalServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EngineConfig(scan_seconds=0.5)
+    config = EngineConfig(scan_seconds=1.0)
     pool = PoolConfig(directory, processes=1)
     async with EphemeralAttachmentHandler(pool, config, scanner(running, directory)) as engine:
         held = _Held(monkeypatch)
-        result = await engine.process_attachment(os.urandom(20 * MEBIBYTE), None)
+        result = await engine.process_attachment(os.urandom(16 * MEBIBYTE), None)
         assert held.arrived.is_set()
-        assert_blocked(result, Scan.UNSCANNED, None)
+        assert (result.outcome, result.scan) == (Outcome.UNSUPPORTED, Scan.CLEAN)
+
+
+async def test_a_document_that_always_takes_too_long_costs_itself_only(
+    running: LocalServer, directory: Path
+) -> None:
+    config = EngineConfig(scan_seconds=0.02)
+    pool = PoolConfig(directory, processes=1)
+    async with EphemeralAttachmentHandler(pool, config, scanner(running, directory)) as engine:
+        assert_blocked(await engine.process_attachment(os.urandom(20 * MEBIBYTE), None), Scan.UNSCANNED, None)
 
 
 async def test_version_is_engine_and_database(running: LocalServer, directory: Path) -> None:

@@ -90,7 +90,7 @@ async def test_a_slow_document_has_no_verdict_and_a_hanging_scanner_is_away() ->
     assert told.scans == MAX_DROPS
     told.answers = [None, CLEAN]
     assert await closed.verdict(PAYLOAD, "b") == CLEAN
-    told.away = True
+    told.answers, told.away = [None], True
     with pytest.raises(ScannerUnavailableError):
         await closed.verdict(PAYLOAD, "a")
 
