@@ -350,6 +350,9 @@ async def fuzz(elasticsearch_url: str, requests: int, seed: int) -> Report:
                 fuzzer.cursors.append(answer.json()["next_cursor"])
             asked = f"{path} {json.dumps(parameters, ensure_ascii=False)}".lower()
             body = answer.text.lower() + str(answer.headers).lower()
+            if answer.status_code == 200 and kind == "status":
+                counted = sum(answer.json()["outcomes"].values())  # of A's attachments: one a message
+                report.leaks += [f"counts {counted}: {path}"] if counted > MESSAGES else []
             report.leaks += [
                 f"{secret}: {path} {parameters}"
                 for secret in SECRETS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from connectors.kafka import read_all
+from connectors.kafka import read_all, read_table
 from connectors.vault import Vault, new_key
 from devstack.gmail.oauth import CLIENT_ID, CLIENT_SECRET
 from devstack.gmail.server import GmailEmulator
@@ -144,6 +144,7 @@ def test_a_domain_is_added_once(commands: Commands) -> None:
 def test_keys_are_rotated_and_nothing_is_lost(commands: Commands) -> None:
     commands.login(ANNA)
     old = commands.environment["CREDENTIALS_KEY"]
+    granted = _opened(commands, old)
     try:
         commands.environment["CREDENTIALS_KEY"] = commands.run("keys", "new").strip()
         assert json.loads(commands.run("keys", "rotate", "--json", "--dry-run", code=1).splitlines()[0])[
@@ -156,8 +157,16 @@ def test_keys_are_rotated_and_nothing_is_lost(commands: Commands) -> None:
         del commands.environment["CREDENTIALS_KEY_FILE"]
         again = json.loads(commands.run("keys", "rotate", "--json"))
         assert (again["sealed"], again["current"], again["lost"]) == (0, counted["sealed"], 0)
+        assert _opened(commands, commands.environment["CREDENTIALS_KEY"]) == granted
     finally:
         commands.environment.pop("CREDENTIALS_KEY_FILE", None)
+
+
+def _opened(commands: Commands, key: str) -> dict[str, Any]:
+    """What stands in the registry of Anna's credentials, opened by this key alone."""
+    mailbox_id = commands.mailbox(ANNA)["mailbox_id"]
+    registry = asyncio.run(read_table(commands.environment["KAFKA_BOOTSTRAP"], topics.MAILBOXES.name))
+    return Vault([key]).open(mailbox_id, CredentialRecord.decode(registry[credential_key(mailbox_id)]))
 
 
 def test_wrong_use_is_one_line(commands: Commands) -> None:

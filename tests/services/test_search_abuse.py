@@ -14,7 +14,7 @@ from search.conditions import MAX_LEAVES, MAX_ON_PARTS, MAX_VALUE_CHARACTERS
 from search.query import MAX_DEPTH, parse
 from search.results import Mode
 from search.retrieval import MAX_CANDIDATES, _cursor
-from tests.access_fuzz import api
+from tests.access_fuzz import MARKER, api
 from tests.pipelines import emptied
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -140,6 +140,15 @@ async def test_a_wildcard_of_the_callers_is_no_wildcard(asked: tuple[httpx.Async
     assert await found("type:application/pdf") == await found("type:application/*") == 20
     for query in ("type:app*/pdf", "type:*/*", "type:*", "filename:*", "from:*", 'type:"application/p?f"'):
         assert await found(query) == 0, query
+
+
+async def test_a_label_of_another_mailbox_is_as_unknown_as_none(
+    asked: tuple[httpx.AsyncClient, Kept],
+) -> None:
+    client, _ = asked
+    assert await _status(client, 'label:"anna label"') == 200
+    for name in (f"{MARKER} label", f"Label_{MARKER}", "nobody's label"):
+        assert await _status(client, f'label:"{name}"') == 400, name
 
 
 async def test_what_costs_too_much_is_refused(asked: tuple[httpx.AsyncClient, Kept]) -> None:

@@ -214,6 +214,19 @@ def test_an_expired_certificate(servers: Servers) -> None:
     _says(answer, f"the certificate of {address} has expired")
 
 
+def test_a_certificate_for_another_name(servers: Servers) -> None:
+    """Theirs is made out to 127.0.0.1."""
+    kafka, elasticsearch = (
+        servers.settings[name].replace("127.0.0.1", "localhost")
+        for name in ("KAFKA_BOOTSTRAP", "ELASTICSEARCH_URL")
+    )
+    answer = command(servers(KAFKA_BOOTSTRAP=kafka), "status")
+    _says(answer, f"the certificate of {kafka} is made out to another name")
+    answer = command(servers(ELASTICSEARCH_URL=elasticsearch), "search", "words")
+    address = elasticsearch.removeprefix("https://")
+    _says(answer, f"the certificate of {address} is made out to another name")
+
+
 def test_a_certificate_of_ours(servers: Servers) -> None:
     """Kafka may know its clients by certificates instead of passwords."""
     certificate = str(servers.client_certificate)

@@ -277,6 +277,34 @@ def test_html_of_a_mail_is_shown_as_text(watched: Watched) -> None:
     assert page.locator("#results").locator("script, img, svg, iframe").count() == 0
 
 
+# By what the page's policy calls it: what a mail would do, were it once not shown as text.
+FORBIDDEN = {
+    "script-src-attr": "<p onclick=alert('attribute')>",
+    "style-src-elem": "<link rel=stylesheet href=https://evil.example/x.css>",
+    "img-src": "<img src=https://evil.example/x.png onerror=alert('image')>",
+    "frame-src": "<iframe src=https://evil.example/></iframe>",
+    "object-src": "<object data=https://evil.example/x></object>",
+    "base-uri": "<base href=https://evil.example/>",
+}
+
+
+def test_what_gets_into_the_page_all_the_same_runs_and_loads_nothing(watched: Watched) -> None:
+    page = watched.page
+    page.evaluate(
+        """html => {
+            window.refused = new Set();
+            document.addEventListener("securitypolicyviolation", e => refused.add(e.effectiveDirective));
+            document.getElementById("summary").innerHTML = html;
+            document.querySelector("#summary [onclick]").click();
+        }""",
+        "".join(FORBIDDEN.values()),
+    )
+    page.wait_for_function("wanted => wanted.every(each => refused.has(each))", arg=list(FORBIDDEN))
+    assert watched.dialogs == []
+    watched.strangers.clear()  # asked for, and refused by the browser
+    watched.errors.clear()
+
+
 def test_the_status_shows_every_mailbox(watched: Watched) -> None:
     page = watched.page
     page.get_by_role("button", name="Status").click()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from cli.settings import Settings
 from connectors.errors import ConfigurationError
@@ -82,3 +83,17 @@ def test_an_empty_variable_is_not_set() -> None:
     settings = _settings(kafka_ca_file="", elasticsearch_api_key_file="", kafka_client_certificate_file="")
     assert settings.kafka.ca_file is settings.kafka.certificate_file is None
     assert settings.kafka.options() == {"security_protocol": "PLAINTEXT", "ssl_context": None}
+
+
+def test_no_form_of_what_is_set_shows_a_secret() -> None:
+    """Whoever logs settings, or how a server is reached, logs no password and no key."""
+    secret = [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+    assert {name for name in Settings.model_fields if name.endswith(("_key", "_token", "_password"))} <= {
+        *secret
+    }
+    given = _settings(
+        kafka_security_protocol="SASL_SSL", kafka_sasl_username="anna", **dict.fromkeys(secret, SECRET)
+    )
+    assert given.kafka.password == given.elasticsearch.api_key == SECRET
+    for shown in (given, given.kafka, given.elasticsearch):
+        assert SECRET not in f"{shown} {shown!r}"

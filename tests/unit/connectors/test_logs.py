@@ -140,7 +140,7 @@ def test_our_own_errors_keep_their_words() -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_crash_tells_class_and_place(form: str) -> None:
-    """What nobody catches, in the process itself and in a thread of it."""
+    """What nobody catches, in the process itself, in a thread of it, and where it cannot be raised."""
     program = f"""
         import threading
         from connectors.logs import start_logging
@@ -148,7 +148,12 @@ def test_a_crash_tells_class_and_place(form: str) -> None:
         def fail():
             raise ValueError("xylophone")
 
+        class Fails:
+            def __del__(self):
+                fail()
+
         start_logging("info", {form!r})
+        Fails()
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()
@@ -159,5 +164,5 @@ def test_a_crash_tells_class_and_place(form: str) -> None:
     )
     assert ended.returncode == 1
     assert "xylophone" not in ended.stderr + ended.stdout
-    assert ended.stderr.count("not caught: ValueError") == 2
-    assert ended.stderr.count(" fail") >= 2
+    assert ended.stderr.count("not caught: ValueError") == 3
+    assert ended.stderr.count(" fail") >= 3

@@ -5,8 +5,9 @@ import hashlib
 import mailbox
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,9 @@ from schemas import mime
 from schemas.outcomes import Outcome
 from streams import parser_process
 from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.extractors import registry
 from streams.extractors.limits import MEBIBYTE, Limits
+from streams.extractors.result import Budget, Document
 from streams.parser_pool import PoolConfig
 from tests import bombs
 from tests.bombs import archive
@@ -85,6 +88,87 @@ async def test_a_bomb_has_its_named_end(
 ) -> None:
     result = await watched.read(make(), name)
     assert {item.outcome for item in result.walk()} == outcomes
+
+
+NO_LIMITS = Limits(
+    **dict.fromkeys((field.name for field in fields(Limits)), 10**12)  # where another would hold as well
+)
+TEXT = " ".join(map(str, range(2_000)))
+
+
+def nested(payload: bytes, levels: int) -> bytes:
+    for _ in range(levels):
+        payload = archive(("a.zip", payload))
+    return payload
+
+
+@pytest.mark.parametrize(
+    ("limit", "make", "name", "outcome"),
+    [
+        (
+            {"max_ratio": 200},
+            lambda: archive(("a.txt", bytes(2 * MEBIBYTE))),
+            "a.zip",
+            Outcome.LIMIT_EXCEEDED,
+        ),
+        (
+            {"max_unpacked_bytes": 15_000},
+            lambda: archive(("a.txt", TEXT.encode()), ("b.txt", TEXT.encode())),
+            "a.zip",
+            Outcome.LIMIT_EXCEEDED,
+        ),
+        ({"max_unpacked_bytes": 15_000}, lambda: word(TEXT * 2), "a.docx", Outcome.LIMIT_EXCEEDED),
+        (
+            {"max_entries": 2},
+            lambda: archive(*((f"{n}.txt", b"x") for n in range(3))),
+            "a.zip",
+            Outcome.LIMIT_EXCEEDED,
+        ),
+        ({"max_depth": 2}, lambda: nested(archive(("a.txt", b"x")), 2), "a.zip", Outcome.LIMIT_EXCEEDED),
+        ({"max_pixels": 10_000}, lambda: bombs.png(200, 200), "a.png", Outcome.LIMIT_EXCEEDED),
+        ({"max_pages": 2}, lambda: bombs.pdf_of_pages(3), "a.pdf", Outcome.TEXT),
+        ({"max_characters": 100}, lambda: TEXT.encode(), "a.txt", Outcome.TEXT),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+async def test_each_limit_holds_by_itself(
+    limit: dict[str, int], make: Callable[[], bytes], name: str, outcome: Outcome
+) -> None:
+    """In this process: what passes one limit here is small, and within all the others."""
+    payload = make()
+    whole, cut = (_said(payload, name, limits) for limits in (NO_LIMITS, replace(NO_LIMITS, **limit)))
+    assert _cut_short(whole) == set()
+    assert _cut_short(cut) == {outcome.value}
+    if outcome is Outcome.TEXT:
+        assert 0 < _characters(cut) < _characters(whole)
+
+
+def _said(payload: bytes, name: str, limits: Limits) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    registry.extract(
+        Document(
+            path=(),
+            payload=payload,
+            declared_content_type=None,
+            filename=name,
+            charset=None,
+            ocr=False,
+            budget=Budget(limits),
+            emit=said.append,
+        )
+    )
+    return said
+
+
+def _cut_short(said: list[dict[str, Any]]) -> set[str]:
+    """How those documents ended that a limit cut short."""
+    ends = [record for record in said if record["type"] == "close"]
+    over = Outcome.LIMIT_EXCEEDED.value
+    return {end["outcome"] for end in ends if end["truncated"] or end["outcome"] == over}
+
+
+def _characters(said: list[dict[str, Any]]) -> int:
+    return sum(len(record["text"]) for record in said if record["type"] == "segment")
 
 
 async def test_a_million_pages_are_read_up_to_the_limit(watched: Watched) -> None:
