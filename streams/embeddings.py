@@ -23,8 +23,9 @@ from streams.once import Once
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Vectors kept in the process: about 20,000.
-MEMORY_BYTES = 32 * 1024 * 1024
+# Vectors kept in the process, about 2,700: a mail to many arrives within minutes. All others are in the cache
+# that the workers share.
+MEMORY_BYTES = 4 * 1024 * 1024
 PATIENCE_SECONDS = 15.0
 
 Answer = TypeVar("Answer")
