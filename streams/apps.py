@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from streams.extract import Extract
 from streams.forget import sweep_for_ever
 from streams.forward import DocumentsLog
 from streams.gone import Gone
-from streams.index import Indexer
+from streams.index import Indexer, outlasting
 from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
@@ -132,7 +133,7 @@ def index_app(config: WorkerConfig) -> faust.App:
             config.open_once() as once,
         ):
             encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
-            await client.ensure(analyzer_for(config.languages), encoder.name)
+            await outlasting(partial(client.ensure, analyzer_for(config.languages), encoder.name))
             log.info("languages %s: embedding with %s", ", ".join(config.languages), encoder.name)
             letters = await DeadLetters.go_on(producer, config.kafka, "index")
             documents, gone = DocumentsLog(config.kafka, producer), Gone(registry, producer)

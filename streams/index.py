@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -73,6 +74,9 @@ EMBEDDED_AT_ONCE = 32
 FORGET_MILLISECONDS = max(
     topic.retention_milliseconds or 0 for topic in (topics.CHANGES, topics.BACKFILL, topics.DEFERRED)
 )
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -168,21 +172,12 @@ class Indexer:
         groups = await self._grouped(records)
         works = _works(groups)
         done = sum(not record.ahead for group in groups for _, record in group.registers)
-        rounds, waited_seconds = 0, 0.0
+        rounds = 0
         while groups:
             if rounds == MAX_ROUNDS:
                 raise UnavailableError(f"{len(groups)} messages keep changing under our writes")
-            try:
-                groups = await self._round(groups, urgent=urgent)
-                rounds += 1
-            except UnavailableError as error:
-                if waited_seconds >= OUTAGE_SECONDS:
-                    raise
-                log.warning("%s; trying again", error)
-                index_bulk_errors_counter.labels(kind="unavailable").inc()
-                wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
-                await asyncio.sleep(wait_seconds)
-                waited_seconds += wait_seconds
+            groups = await outlasting(partial(self._round, groups, urgent=urgent))
+            rounds += 1
         spans("index", started_ns, time.time_ns(), works)
         _count("done", done)
 
@@ -395,6 +390,23 @@ class Indexer:
             known |= dict(zip(some, computed, strict=True))
             index_chunks_counter.inc(len(some))
         return known
+
+
+async def outlasting(step: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What ``step`` returns; while Elasticsearch is away it is tried again, for OUTAGE_SECONDS. Raises
+    UnavailableError after that."""
+    waited_seconds = 0.0
+    while True:
+        try:
+            return await step()
+        except UnavailableError as error:
+            if waited_seconds >= OUTAGE_SECONDS:
+                raise
+            log.warning("%s; trying again", error)
+            index_bulk_errors_counter.labels(kind="unavailable").inc()
+            wait_seconds = min(0.25 + waited_seconds, OUTAGE_POLL_SECONDS)
+            await asyncio.sleep(wait_seconds)
+            waited_seconds += wait_seconds
 
 
 def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:

@@ -107,9 +107,16 @@ async def test_elasticsearch_away_then_overloaded_then_slow(empty_stack: Stack, 
         await mail.send()
         await asyncio.to_thread(empty_stack.elasticsearch.stop)
         await mail.send()
-        await asyncio.sleep(OUTAGE_SECONDS)
-        assert await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > 0, "acked without a server"
-        await asyncio.to_thread(empty_stack.restart_elasticsearch)
+        (tmp_path / "late").mkdir()
+        async with _worker(empty_stack, proxy.url, tmp_path / "late") as late:
+            await asyncio.sleep(OUTAGE_SECONDS)
+            assert await meter.lag(topics.INDEX_GROUP, [topics.DOCUMENTS.name]) > 0, "acked without a server"
+            while b"trying again" not in (tmp_path / "late" / "log").read_bytes():
+                assert late.poll() is None, "one that starts meanwhile waits, too"
+                await asyncio.sleep(0.2)
+            await asyncio.to_thread(empty_stack.restart_elasticsearch)
+            await _caught_up(meter, worker, log)
+            assert late.poll() is None
         await _caught_up(meter, worker, log)
 
         proxy.busy_bulks, proxy.busy_items = 5, 20
