@@ -13,7 +13,8 @@ from devstack.stack import Stack
 from search.conditions import MAX_LEAVES, MAX_ON_PARTS, MAX_VALUE_CHARACTERS
 from search.query import MAX_DEPTH, parse
 from search.results import Mode
-from search.retrieval import MAX_CANDIDATES, _cursor
+from search.retrieval import MAX_CANDIDATES, MAX_WORDS, _cursor
+from search.suggestions import MAX_CHARACTERS as MAX_BEGINNING_CHARACTERS
 from tests.access_fuzz import MARKER, api
 from tests.pipelines import emptied
 
@@ -105,7 +106,7 @@ async def test_no_value_becomes_a_part_of_the_servers_language(asked: tuple[http
 
 
 async def test_patterns_do_not_explode(asked: tuple[httpx.AsyncClient, Kept]) -> None:
-    client, _ = asked
+    client, kept = asked
     longest = MAX_VALUE_CHARACTERS
     for operator in ("from", "to", "cc", "filename", "type"):
         for value in (
@@ -128,6 +129,9 @@ async def test_patterns_do_not_explode(asked: tuple[httpx.AsyncClient, Kept]) ->
         assert await _status(client, f"{operator}:{'a' * (longest + 1)}") == 400
     for beginning in (".*" * 90, "(a|b)*" * 30, "aA" * 90, "~" * 190, "\U0001f642" * 64):
         assert await _status(client, beginning, "suggestions") == 200
+        for field in kept.bodies.pop()["aggs"].values():
+            # A letter is two in brackets, and what is no letter is escaped; before it stands a border.
+            assert len(field["terms"]["include"]) <= 4 * MAX_BEGINNING_CHARACTERS + 20
 
 
 async def test_a_wildcard_of_the_callers_is_no_wildcard(asked: tuple[httpx.AsyncClient, Kept]) -> None:
@@ -160,7 +164,11 @@ async def test_what_costs_too_much_is_refused(asked: tuple[httpx.AsyncClient, Ke
     assert kept.bodies == [], "the server was not asked"
     assert await _status(client, " ".join(f"-w{number}" for number in range(MAX_ON_PARTS))) == 200
     assert await _status(client, " ".join(f"from:{number}" for number in range(MAX_LEAVES))) == 200
+    kept.bodies.clear()
     assert await _status(client, " ".join(f"w{number}" for number in range(700))) == 200
+    must = (body.get("query", {}).get("bool", {}).get("must") for body in kept.bodies)
+    [matching] = [clauses for clauses in must if clauses]
+    assert len(matching[0]["combined_fields"]["query"].split()) == MAX_WORDS
 
 
 async def test_the_deepest_query_is_taken(asked: tuple[httpx.AsyncClient, Kept]) -> None:
