@@ -140,7 +140,7 @@ async def _read(
         ),
         ("a.pdf", lambda: pdf(SENTENCE), "application/pdf", "pypdfium2"),
         ("a.pptx", lambda: slides(SENTENCE), None, "unstructured"),
-        ("a.xlsx", lambda: sheet(SENTENCE), None, "unstructured"),
+        ("a.xlsx", lambda: sheet(SENTENCE), None, None),
         ("a.jpg", lambda: picture(SENTENCE, "JPEG"), "image/jpeg", "pytesseract"),
         ("a.tiff", lambda: picture(SENTENCE, "TIFF"), "image/tiff", "pytesseract"),
         ("a.bmp", lambda: picture(SENTENCE, "BMP"), "image/bmp", "pytesseract"),
