@@ -1,9 +1,13 @@
-"""Documents through the real engine, and what came out of them, for the tests of formats."""
+"""Documents through the real engine or a reader alone, and what came out, for the tests of formats."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.outcomes import Outcome
 from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.extractors.limits import Limits
+from streams.extractors.registry import extract
+from streams.extractors.result import Budget, Document
 
 SENTENCE = "the quay wall leans seven millimetres"
 
@@ -37,3 +41,23 @@ async def read(
 ) -> Read:
     result = await engine.process_attachment(payload, kind, filename=name, ocr=ocr)
     return Read(result, {"/".join(map(str, item.path)): item for item in result.walk()})
+
+
+def extracted(
+    payload: bytes, filename: str | None = None, limits: Limits | None = None
+) -> list[dict[str, Any]]:
+    """What a reader emits in this very process, without OCR."""
+    records: list[dict[str, Any]] = []
+    extract(
+        Document(
+            path=(),
+            payload=payload,
+            declared_content_type=None,
+            filename=filename,
+            charset=None,
+            ocr=False,
+            budget=Budget(limits or Limits()),
+            emit=records.append,
+        )
+    )
+    return records

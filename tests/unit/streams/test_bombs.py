@@ -18,13 +18,12 @@ from schemas import mime
 from schemas.outcomes import Outcome
 from streams import parser_process
 from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
-from streams.extractors import registry
 from streams.extractors.limits import MEBIBYTE, Limits
-from streams.extractors.result import Budget, Document
 from streams.parser_pool import PoolConfig
 from tests import bombs
 from tests.bombs import archive
 from tests.processes import descendants, resident_bytes
+from tests.reading import extracted
 from tests.unit.streams.test_engine import sheet, word
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -143,28 +142,11 @@ async def test_each_limit_holds_by_itself(
     # The reader sets it for its process, which here goes on with other tests.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     payload = make()
-    whole, cut = (_said(payload, name, limits) for limits in (NO_LIMITS, replace(NO_LIMITS, **limit)))
+    whole, cut = (extracted(payload, name, limits) for limits in (NO_LIMITS, replace(NO_LIMITS, **limit)))
     assert _cut_short(whole) == set()
     assert _cut_short(cut) == {outcome.value}
     if outcome is Outcome.TEXT:
         assert 0 < _characters(cut) < _characters(whole)
-
-
-def _said(payload: bytes, name: str, limits: Limits) -> list[dict[str, Any]]:
-    said: list[dict[str, Any]] = []
-    registry.extract(
-        Document(
-            path=(),
-            payload=payload,
-            declared_content_type=None,
-            filename=name,
-            charset=None,
-            ocr=False,
-            budget=Budget(limits),
-            emit=said.append,
-        )
-    )
-    return said
 
 
 def _cut_short(said: list[dict[str, Any]]) -> set[str]:

@@ -14,9 +14,9 @@ import pytest
 from schemas.outcomes import Outcome
 from streams.extractors import number_format, ole_file, partition
 from streams.extractors.limits import Limits
-from streams.extractors.registry import extract
 from streams.extractors.result import Budget, Document
 from tests import office_files as made
+from tests.reading import extracted
 
 S = "the quay wall leans seven millimetres"
 
@@ -25,19 +25,7 @@ class Read:
     """What an extraction emitted."""
 
     def __init__(self, payload: bytes, filename: str | None = None, limits: Limits | None = None) -> None:
-        self.records: list[dict[str, Any]] = []
-        extract(
-            Document(
-                path=(),
-                payload=payload,
-                declared_content_type=None,
-                filename=filename,
-                charset=None,
-                ocr=False,
-                budget=Budget(limits or Limits()),
-                emit=self.records.append,
-            )
-        )
+        self.records = extracted(payload, filename, limits)
 
     def text(self, path: tuple[int, ...] = ()) -> str:
         return "\n".join(r["text"] for r in self.records if r["type"] == "segment" and r["path"] == path)
