@@ -16,6 +16,9 @@ VECTOR_DIMENSIONS = 384  # all-MiniLM-L6-v2
 
 # Elasticsearch's own bound on nested objects in a document; what lies beyond stays findable by words.
 MAX_CHUNKS = 10_000
+# A segment with fewer vectors gets no graph: to compare all of them takes about a millisecond, and the graphs
+# of small segments are thrown away when they are merged.
+FLAT_SEGMENT_VECTORS = 10_000
 
 
 def index_name(version: int = MAPPING_VERSION) -> str:
@@ -33,12 +36,20 @@ def settings(replicas: int = 0, shards: int = 1) -> dict[str, Any]:
     }
 
 
-def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str, Any]:
+def mappings(
+    analyzer: str = "standard", encoder: str | None = None, *, flat_segments: bool = False
+) -> dict[str, Any]:
     """The strict mapping. ``analyzer`` is ``english`` where the server has it, ``encoder`` whose vectors
-    the index is to hold."""
+    the index is to hold; ``flat_segments`` where the server can do without graphs in small segments."""
+    # The server's own choice, one bit a dimension, ranks worse on text of this size.
+    vectors: dict[str, Any] = {"type": "int8_hnsw"}
+    if flat_segments:
+        vectors["flat_index_threshold"] = FLAT_SEGMENT_VECTORS
     keyword = {"type": "keyword", "ignore_above": 1024}
-    text = {"type": "text", "analyzer": analyzer}
-    named = {"type": "text", "analyzer": "standard", "fields": {"raw": keyword}}
+    # Stems rank, these filter: without the lengths of fields (norms) a document costs the server a third
+    # less, because those of documents that stand between pieces are slow to look up.
+    text = {"type": "text", "analyzer": analyzer, "norms": False}
+    named = {"type": "text", "analyzer": "standard", "norms": False, "fields": {"raw": keyword}}
     stems = {"type": "text", "analyzer": "whitespace"}  # see schemas.words
     stored = {"type": "keyword", "index": False, "doc_values": False}
     return {
@@ -107,14 +118,13 @@ def mappings(analyzer: str = "standard", encoder: str | None = None) -> dict[str
                     "ordinal": {"type": "integer"},
                     "page": {"type": "integer"},
                     "label": stored,
-                    "text": text,
+                    "text": {**text, "index_options": "docs"},  # which piece has a word, not where in it
                     "vector": {
                         "type": "dense_vector",
                         "dims": VECTOR_DIMENSIONS,
                         "index": True,
                         "similarity": "dot_product",  # the vectors are of unit length
-                        # The server's own choice, one bit a dimension, ranks worse on text of this size.
-                        "index_options": {"type": "int8_hnsw"},
+                        "index_options": vectors,
                     },
                 },
             },

@@ -14,6 +14,8 @@ import Stemmer
 _WORD = re.compile(
     r"\d+(?:[.,]\d+)+|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+"
 )
+# Letters are folded one by one; in short pieces, which are remembered.
+_FOREIGN = re.compile(r"[^\x00-\x7f]{1,32}")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 # A novel's length: up to here phrases are matched, and how often a word stands counts.
 WHOLE_CHARACTERS = 2_000_000
@@ -35,10 +37,7 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 def words(text: str) -> list[str]:
     """The words of a text, folded, in order."""
-    plain = text.lower()
-    if not plain.isascii():
-        folded = unicodedata.normalize("NFKD", plain.replace("ß", "ss"))
-        plain = "".join(character for character in folded if not unicodedata.combining(character))
+    plain = _FOREIGN.sub(lambda found: _folded(found[0]), text.lower())
     return [
         word.replace(",", "") if "," in word and _THOUSANDS.fullmatch(word) else word
         for word in _WORD.findall(plain)
@@ -70,6 +69,13 @@ def query_stems(text: str) -> list[str]:
     telling = [word for word in words(text) if word not in STOP_WORDS]
     stemmed_words: list[str] = _stemmer().stemWords(telling or words(text))
     return stemmed_words
+
+
+@lru_cache(maxsize=1 << 14)
+def _folded(letters: str) -> str:
+    """Without accents, ligatures and widths. Texts say the same words again and again."""
+    decomposed = unicodedata.normalize("NFKD", letters.replace("ß", "ss"))
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
 @lru_cache(maxsize=1)

@@ -149,6 +149,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
     misses: int = 0
     resumed_at: int = 0  # records that the killed rebuild had handled
+    written: int = 0  # documents that it had written with their vectors
     gmail_requests: int = 0
     vectors_reused: int = 0
     differing: int = 0
@@ -182,7 +183,7 @@ async def run(running: Pipeline, emulator: GmailEmulator, messages: int, seed: i
             asyncio.create_task(_searcher(index, report, messages, stop)),
         ]
         started = time.monotonic()
-        report.resumed_at = await _killed(running, versions, meter)
+        report.resumed_at, report.written = await _killed(running, versions, meter)
         answer = await asyncio.to_thread(_reindex, running)
         report.seconds = time.monotonic() - started
         report.vectors_reused = answer["vectors_reused"]
@@ -240,8 +241,9 @@ async def _searcher(index: Index, report: Report, steady: int, stop: asyncio.Eve
         await asyncio.sleep(0.01)
 
 
-async def _killed(running: Pipeline, versions: Versions, meter: LagMeter) -> int:
-    """Begin a rebuild and kill it in the middle; returns how many records it had handled."""
+async def _killed(running: Pipeline, versions: Versions, meter: LagMeter) -> tuple[int, int]:
+    """Begin a rebuild and kill it in the middle; returns how many records it had handled, and how many
+    documents it had written with their vectors."""
     process = _begun(running)
     try:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -256,7 +258,10 @@ async def _killed(running: Pipeline, versions: Versions, meter: LagMeter) -> int
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    return done
+    # Partitions that had not come to their commit were written, too.
+    index = versions.index(begun[0])
+    await index.refresh()
+    return done, await index.count({"range": {"chunk_count": {"gt": 0}}})
 
 
 _LIVE = {"term": {"live": True}}

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # The first version that takes vectors as base64 of big-endian floats.
 PACKED_VECTORS_SINCE = (9, 3)
+# The one in which small segments were seen to do without a graph of their vectors.
+FLAT_SEGMENTS_SINCE = (9, 5)
 
 
 class Index:
@@ -77,7 +79,8 @@ class Index:
         """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
         and ``standard`` where not, for vectors of ``encoder``. Safe to call from several workers."""
         with mapped():
-            self._sink.packed_vectors = await takes_packed_vectors(self._client)
+            version = await oldest_version(self._client)
+            self._sink.packed_vectors = version >= PACKED_VECTORS_SINCE
             if await self.exists():
                 await self._extend_mapping()
                 return
@@ -88,7 +91,12 @@ class Index:
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={"settings": mapping.settings(), "mappings": mapping.mappings(analyzer, encoder)},
+                template={
+                    "settings": mapping.settings(),
+                    "mappings": mapping.mappings(
+                        analyzer, encoder, flat_segments=version >= FLAT_SEGMENTS_SINCE
+                    ),
+                },
                 allow_auto_create=False,
             )
             try:
@@ -183,13 +191,13 @@ async def available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:
     return analyzer
 
 
-async def takes_packed_vectors(client: AsyncElasticsearch) -> bool:
-    """Whether every node takes vectors in base64."""
+async def oldest_version(client: AsyncElasticsearch) -> tuple[int, int]:
+    """Major and minor of the oldest node; (0, 0) where nobody tells."""
     try:
         nodes = await client.nodes.info(filter_path="nodes.*.version")
     except ApiError as error:
         if error.meta.status >= 500:
             raise
-        return False  # who may not ask sends numbers, which every version takes
+        return 0, 0  # who may not ask does what every version takes
     versions = [str(node["version"]).split(".") for node in nodes["nodes"].values()]
-    return all((int(major), int(minor)) >= PACKED_VECTORS_SINCE for major, minor, *_ in versions)
+    return min(((int(major), int(minor)) for major, minor, *_ in versions), default=(0, 0))

@@ -16,7 +16,13 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.bulk import BulkSink
-from connectors.elasticsearch.index import Index, available_analyzer, takes_packed_vectors
+from connectors.elasticsearch.index import (
+    FLAT_SEGMENTS_SINCE,
+    PACKED_VECTORS_SINCE,
+    Index,
+    available_analyzer,
+    oldest_version,
+)
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.server import Server, connected
 from connectors.elasticsearch.vectors import Vectors
@@ -56,7 +62,7 @@ class Versions:
         async with connected(elasticsearch) as client:
             versions = cls(client)
             with mapped():
-                versions._sink.packed_vectors = await takes_packed_vectors(client)
+                versions._sink.packed_vectors = await oldest_version(client) >= PACKED_VECTORS_SINCE
             yield versions
 
     async def all(self) -> list[Version]:
@@ -86,7 +92,11 @@ class Versions:
             await self._client.indices.create(
                 index=name,
                 settings={**mapping.settings(), "refresh_interval": "-1"},
-                mappings=mapping.mappings(await available_analyzer(self._client, analyzer), encoder),
+                mappings=mapping.mappings(
+                    await available_analyzer(self._client, analyzer),
+                    encoder,
+                    flat_segments=await oldest_version(self._client) >= FLAT_SEGMENTS_SINCE,
+                ),
             )
         return next(version for version in await self.all() if version.name == name)
 
@@ -142,8 +152,9 @@ class Versions:
 
     async def sample(self, version: Version, size: int) -> list[str]:
         """The ids of some live documents, picked by chance: runs of ten from places of their own."""
-        index, found = self.index(version), set[str]()
-        for _ in range(-(-size // 10)):
+        index = self.index(version)
+
+        async def run() -> set[str]:
             behind = {"range": {"message_key": {"gte": secrets.token_hex(16)}}}
             answer = await index.search(
                 {
@@ -153,8 +164,9 @@ class Versions:
                     "source": False,
                 }
             )
-            found |= {hit["_id"] for hit in answer["hits"]["hits"]}
-        return sorted(found)
+            return {hit["_id"] for hit in answer["hits"]["hits"]}
+
+        return sorted(set().union(*await asyncio.gather(*(run() for _ in range(-(-size // 10))))))
 
     async def delete_documents(self, version: Version, query: Mapping[str, Any]) -> int:
         """Delete what matches, as of now; returns how many documents."""

@@ -35,7 +35,7 @@ def test_a_rebuild_with_live_changes_loses_and_misses_nothing(stack: Stack, tmp_
     assert report.failures == []
     assert (report.misses, report.differing, report.gmail_requests) == (0, 0, 0)
     # One chunk for each content; only the process that went on after the kill counts those it reused.
-    assert report.vectors_reused >= max(1, MESSAGES + MESSAGES // 3 - report.resumed_at)
+    assert report.vectors_reused >= max(1, MESSAGES + MESSAGES // 3 - report.written)
 
 
 def _the_old_index_stays_until_told(running: Pipeline) -> None:
