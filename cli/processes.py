@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
 RESTART_SECONDS = 1.0
+# A page of OCR is seconds of a processor: it waits for text that is read in milliseconds. A third of the
+# weight, so that it comes on on a full machine, too.
+SLOW_NICENESS = 5
 
 
 @click.command()
@@ -180,7 +183,7 @@ def worker_config(config: Settings, name: str) -> Any:
         open_mailbox=mailboxes.open,
         on_part=lambda part: mailboxes.gmail.quota.set_part(part),
         open_once=lambda: once_per_content(config),
-        open_engine=lambda once: engine(config, once),
+        open_engine=lambda once: engine(config, once, SLOW_NICENESS if is_slow else 0),
         encoder=config.encoder_name,
         languages=config.language_codes,
         max_chunks=config.max_chunks_per_document,
@@ -188,8 +191,9 @@ def worker_config(config: Settings, name: str) -> Any:
     )
 
 
-def engine(config: Settings, once: Any = None) -> Any:
-    """The ephemeral engine that the settings describe; ``once`` remembers what was read lately."""
+def engine(config: Settings, once: Any = None, niceness: int = 0) -> Any:
+    """The ephemeral engine that the settings describe; ``once`` remembers what was read lately. Others on the
+    same machine go before its parsers by ``niceness``."""
     from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
     from streams.parser_pool import PoolConfig
 
@@ -200,7 +204,7 @@ def engine(config: Settings, once: Any = None) -> Any:
         languages=config.language_codes,
     )
     return EphemeralAttachmentHandler(
-        PoolConfig(config.ephemeral_directory, config.parser_processes),
+        PoolConfig(config.ephemeral_directory, config.parser_processes, niceness=niceness),
         limits,
         scanner(config, limits.max_attachment_bytes),
         once,

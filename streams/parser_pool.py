@@ -66,6 +66,7 @@ class PoolConfig:
     cpu_seconds: int = 1_000
     file_bytes: int = 256 * MEBIBYTE
     jobs_per_process: int = 200  # parsers leak
+    niceness: int = 0  # how far others go first, see nice(1)
 
     @property
     def used_up_cpu_seconds(self) -> float:
@@ -238,6 +239,7 @@ class ParserPool:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        _yield_to_others(self._nursery.pid, config.niceness)
         ours.setblocking(False)
         self._control = ours
 
@@ -257,6 +259,15 @@ async def _send_job(parser: _Parser, header: dict[str, Any], payload: int) -> No
         socket.send_fds(parser.connection, [json.dumps(header).encode()], [payload])
     except OSError as error:
         raise ParserDiedError("a parser died between two documents") from error
+
+
+def _yield_to_others(pid: int, niceness: int) -> None:
+    """For the process and all that it will start. Where sessions share the processors (autogroup, sched(7)),
+    a session's niceness counts, not its processes'."""
+    if niceness:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + niceness)
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def queued_seconds(pid: int) -> float:

@@ -1,12 +1,13 @@
-"""How long a process has had no processor."""
+"""Who has a processor: parsers that let others go first, and how long a process has had none."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from streams.parser_pool import queued_seconds
+from streams.parser_pool import ParserPool, PoolConfig, queued_seconds
 
 
 def test_the_time_in_which_a_processor_is_waited_for_is_counted_with_all_below() -> None:
@@ -20,3 +21,9 @@ def test_the_time_in_which_a_processor_is_waited_for_is_counted_with_all_below()
         finally:
             os.killpg(process.pid, signal.SIGKILL)
     assert queued_seconds(process.pid) == 0, "it is gone"
+
+
+async def test_others_go_before_parsers_that_are_told_so(tmp_path: Path) -> None:
+    async with ParserPool(PoolConfig(tmp_path, processes=1, niceness=5)) as pool:
+        [parser] = pool._idle
+        assert os.getpriority(os.PRIO_PROCESS, parser.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
