@@ -31,7 +31,7 @@ from benchmarks.deployment import Deployment, as_scan, deployment, print_json, s
 from benchmarks.pages import Picture, machine, table, write_page
 from cli.status import Observer
 from connectors.elasticsearch import Index
-from connectors.kafka import LagMeter
+from connectors.lag import LagMeter
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
 from devstack.stack import start_stack
 from schemas import topics

@@ -22,7 +22,8 @@ from benchmarks.costs import Meter
 from benchmarks.deployment import print_json
 from benchmarks.pages import Picture, machine, table, write_page
 from cli.pipeline import Pipeline
-from connectors.kafka import LagMeter, Log
+from connectors.kafka import Log
+from connectors.lag import LagMeter
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack, start_stack

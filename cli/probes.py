@@ -24,7 +24,7 @@ from prometheus_client import make_wsgi_app
 from connectors.broker import Broker, broker
 from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, MailstreamError
-from connectors.kafka import LagMeter
+from connectors.lag import LagMeter
 from schemas import topics
 
 if TYPE_CHECKING:

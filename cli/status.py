@@ -15,7 +15,8 @@ from rich.table import Table as Grid
 from cli.settings import Settings, settings
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError
-from connectors.kafka import LagMeter, Table
+from connectors.kafka import Table
+from connectors.lag import LagMeter
 from schemas import topics
 from schemas.events import Cursor, MailboxRecord
 from streams.letter_box import LetterBox

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.mailbox import find_mailbox
 from cli.settings import Settings, settings
 from connectors.errors import MailstreamError
-from connectors.kafka import LagMeter, Producer, Send, Table
+from connectors.kafka import Producer, Send, Table
+from connectors.lag import LagMeter
 from schemas import topics
 from schemas.events import AuditReport, Cursor, Estimate, MailboxRecord, SyncRequest
 from schemas.identity import partition_for

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from cli.mailbox import find_mailbox
 from cli.settings import Settings, settings
 from connectors.elasticsearch import Index
-from connectors.kafka import LagMeter
+from connectors.lag import LagMeter
 from schemas.events import MailboxRecord
 from streams.trace import Trace, find_message
 from streams.trace import trace as traced

@@ -11,7 +11,8 @@ from typing import Protocol
 from connectors.broker import Broker
 from connectors.elasticsearch import Index, Server
 from connectors.errors import ConfigurationError, UnavailableError
-from connectors.kafka import LagMeter, read_partition
+from connectors.kafka import read_partition
+from connectors.lag import LagMeter
 from schemas import topics
 from schemas.events import ChangeKind, MessageChange
 

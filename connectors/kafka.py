@@ -1,14 +1,13 @@
-"""Kafka, spoken through aiokafka: confirmed sends, tables read to their end, lag.
+"""Kafka, spoken through aiokafka: confirmed sends, tables read to their end.
 
-The Faust apps consume (``streams.apps``), ``topic_admin.py`` makes and mends the topics; everything else that
-touches Kafka is here.
+The Faust apps consume (``streams.apps``), ``topic_admin.py`` makes and mends the topics, ``lag.py`` tells how
+far groups are behind; everything else that touches Kafka is here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -184,7 +183,7 @@ class Log:
     async def open(cls, kafka: Broker | str, topic: str, partition: int | None = None) -> AsyncIterator[Log]:
         """The log before its first record."""
         async with consumer(kafka, auto_offset_reset="earliest", enable_auto_commit=False) as client:
-            assignment = await _partitions(client, [topic])
+            assignment = await partitions_of(client, [topic])
             if partition is not None:
                 assignment = [tp for tp in assignment if tp.partition == partition]
             client.assign(assignment)
@@ -321,94 +320,7 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
         await client.close()
 
 
-class LagMeter:
-    """How far consumer groups are behind."""
-
-    def __init__(self, admin: AIOKafkaAdminClient, client: AIOKafkaConsumer) -> None:
-        self._admin = admin
-        self._client = client
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, kafka: Broker | str) -> AsyncIterator[LagMeter]:
-        """A meter with connections of its own."""
-        async with administrator(kafka) as admin, consumer(kafka, enable_auto_commit=False) as client:
-            yield cls(admin, client)
-
-    async def lag(self, group: str, topics: Sequence[str]) -> int:
-        """Records of ``topics`` that ``group`` has not committed; all that are there if it committed none.
-
-        In a compacted topic the offsets that compaction removed count too.
-        """
-        committed = await self._committed(group)
-        return self._behind(committed, await self.ends(topics), await self._starts(topics))
-
-    async def behind(self, group: str, ends: Mapping[TopicPartition, int]) -> int:
-        """Records before ``ends`` that ``group`` has not committed."""
-        names = sorted({tp.topic for tp in ends})
-        return self._behind(await self._committed(group), ends, await self._starts(names))
-
-    async def committed(self, group: str) -> dict[TopicPartition, int]:
-        """The offset of the next record that ``group`` will handle, of each partition it has come to."""
-        known = await self._committed(group)
-        return {tp: entry.offset for tp, entry in known.items() if entry.offset >= 0}
-
-    async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        """Where each partition of ``topics`` ends now."""
-        with _mapped_lag():
-            ends: dict[TopicPartition, int] = await self._client.end_offsets(
-                await _partitions(self._client, topics)
-            )
-        return ends
-
-    async def _starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        with _mapped_lag():
-            starts: dict[TopicPartition, int] = await self._client.beginning_offsets(
-                await _partitions(self._client, topics)
-            )
-        return starts
-
-    def _behind(
-        self,
-        committed: Mapping[TopicPartition, Any],
-        ends: Mapping[TopicPartition, int],
-        starts: Mapping[TopicPartition, int],
-    ) -> int:
-        waiting = 0
-        for tp, end in ends.items():
-            known = committed.get(tp)
-            # What retention has removed waits for nobody.
-            start = max(known.offset if known is not None else 0, starts[tp])
-            waiting += max(0, end - start)
-        return waiting
-
-    async def _committed(self, group: str) -> dict[TopicPartition, Any]:
-        """The group's offsets. A broker that has just started, or restarted, looks for its groups first."""
-        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
-        while True:
-            try:
-                offsets: dict[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(group)
-                return offsets
-            except KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
-                    raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
-            await asyncio.sleep(0.2)
-
-    async def records(self, topic: str) -> int:
-        """Records that stand in a topic, those that compaction removed counted too."""
-        ends, starts = await self.ends([topic]), await self._starts([topic])
-        return sum(ends[tp] - starts[tp] for tp in ends)
-
-
-@contextmanager
-def _mapped_lag() -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as error:
-        raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
-
-
-async def _partitions(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+async def partitions_of(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
     """The topics' partitions. Raises ConfigurationError when a topic does not exist."""
     # aiokafka learns of the topics it is subscribed to; for the others it must be asked to look.
     await client._client.force_metadata_update()

@@ -18,7 +18,6 @@ from aiokafka.errors import KafkaError
 from connectors.broker import Broker
 from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from connectors.kafka import (
-    LagMeter,
     Producer,
     Record,
     Send,
@@ -27,6 +26,7 @@ from connectors.kafka import (
     consumer,
     mapped_reads,
 )
+from connectors.lag import LagMeter
 from connectors.topic_admin import create, describe, grow
 from schemas import topics
 from schemas.identity import partition_for

@@ -14,6 +14,11 @@ CACHE_INDEX = "mail-content-v1"
 CACHE_ALIAS = "mail-content"
 VECTOR_DIMENSIONS = 384  # all-MiniLM-L6-v2
 
+_KEYWORD = {"type": "keyword", "ignore_above": 1024}
+_STORED = {"type": "keyword", "index": False, "doc_values": False}
+_NAMED = {"type": "text", "analyzer": "standard", "norms": False, "fields": {"raw": _KEYWORD}}
+_STEMS = {"type": "text", "analyzer": "whitespace"}  # see schemas.words
+
 # Elasticsearch's own bound on nested objects in a document; what lies beyond stays findable by words.
 MAX_CHUNKS = 10_000
 # A segment with fewer vectors gets no graph: to compare all of them takes about a millisecond, and the graphs
@@ -45,97 +50,110 @@ def mappings(
     vectors: dict[str, Any] = {"type": "int8_hnsw"}
     if flat_segments:
         vectors["flat_index_threshold"] = FLAT_SEGMENT_VECTORS
-    keyword = {"type": "keyword", "ignore_above": 1024}
     # Stems rank, these filter: without the lengths of fields (norms) a document costs the server a third
     # less, because those of documents that stand between pieces are slow to look up.
     text = {"type": "text", "analyzer": analyzer, "norms": False}
-    named = {"type": "text", "analyzer": "standard", "norms": False, "fields": {"raw": keyword}}
-    stems = {"type": "text", "analyzer": "whitespace"}  # see schemas.words
-    stored = {"type": "keyword", "index": False, "doc_values": False}
     return {
         "dynamic": "strict",
         "_meta": {"version": MAPPING_VERSION, **({"encoder": encoder} if encoder else {})},
-        "properties": {
-            # identity
-            "kind": keyword,  # "message" or "attachment"
-            "mailbox_id": keyword,
-            "message_id": keyword,
-            "message_key": keyword,
-            "thread_id": keyword,
-            "part_path": keyword,
-            "rfc_message_id": keyword,
-            "epoch": {"type": "integer"},
-            # Of a message: the newest at which it was seen, or deleted. Of an attachment: the same, as of its
-            # last write; what changes nothing else of a message is not written into its attachments.
-            "history_id": {"type": "long"},
-            "sources": keyword,  # who reported what stands here: "gmail_api", "imap"
-            # the message, on both kinds
-            "live": {"type": "boolean"},  # false: a tombstone, without content
-            "subject": {**text, "fields": {"raw": keyword}},
-            "sender": named,
-            "to": named,
-            "cc": named,
-            "bcc": named,
-            "reply_to": named,
-            # In lower case: each address, its domain, and the domains above that.
-            "sender_address": keyword,
-            "to_address": keyword,
-            "cc_address": keyword,
-            "bcc_address": keyword,
-            "reply_to_address": keyword,
-            "sent_at": {"type": "date", "format": "epoch_millis"},
-            "label_ids": keyword,
-            "has_attachment": {"type": "boolean"},
-            # the content
-            "text": text,
-            "truncated": {"type": "boolean"},
-            "filename": named,
-            "raw_filename": {"type": "keyword", "index": False, "doc_values": False},
-            "content_type": keyword,
-            "declared_content_type": keyword,
-            "size_bytes": {"type": "long"},
-            "sha256": keyword,
-            "pages": {"type": "integer"},
-            "author": named,
-            "title": text,
-            "created": keyword,
-            "inline": {"type": "boolean"},
-            "outcome": keyword,
-            "scan": keyword,
-            "signature": keyword,
-            "skipped_reason": keyword,
-            "engines": keyword,
-            "engine_version": {"type": "integer"},
-            "seconds": {"type": "float"},
-            # what words are matched in: stems of the subject, of names (people, files), of the text
-            "subject_stems": stems,
-            "names_stems": stems,
-            "text_stems": stems,
-            "chunk_count": {"type": "integer"},
-            "chunks": {
-                "type": "nested",
-                "properties": {
-                    "ordinal": {"type": "integer"},
-                    "page": {"type": "integer"},
-                    "label": stored,
-                    "text": {**text, "index_options": "docs"},  # which piece has a word, not where in it
-                    "vector": {
-                        "type": "dense_vector",
-                        "dims": VECTOR_DIMENSIONS,
-                        "index": True,
-                        "similarity": "dot_product",  # the vectors are of unit length
-                        "index_options": vectors,
-                    },
+        "properties": {**_message(text), **_content(text), **_pieces(text, vectors), **_BOOKKEEPING},
+    }
+
+
+def _message(text: dict[str, Any]) -> dict[str, Any]:
+    return {
+        # identity
+        "kind": _KEYWORD,  # "message" or "attachment"
+        "mailbox_id": _KEYWORD,
+        "message_id": _KEYWORD,
+        "message_key": _KEYWORD,
+        "thread_id": _KEYWORD,
+        "part_path": _KEYWORD,
+        "rfc_message_id": _KEYWORD,
+        "epoch": {"type": "integer"},
+        # Of a message: the newest at which it was seen, or deleted. Of an attachment: the same, as of its
+        # last write; what changes nothing else of a message is not written into its attachments.
+        "history_id": {"type": "long"},
+        "sources": _KEYWORD,  # who reported what stands here: "gmail_api", "imap"
+        # the message, on both kinds
+        "live": {"type": "boolean"},  # false: a tombstone, without content
+        "subject": {**text, "fields": {"raw": _KEYWORD}},
+        "sender": _NAMED,
+        "to": _NAMED,
+        "cc": _NAMED,
+        "bcc": _NAMED,
+        "reply_to": _NAMED,
+        # In lower case: each address, its domain, and the domains above that.
+        "sender_address": _KEYWORD,
+        "to_address": _KEYWORD,
+        "cc_address": _KEYWORD,
+        "bcc_address": _KEYWORD,
+        "reply_to_address": _KEYWORD,
+        "sent_at": {"type": "date", "format": "epoch_millis"},
+        "label_ids": _KEYWORD,
+        "has_attachment": {"type": "boolean"},
+    }
+
+
+def _content(text: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "text": text,
+        "truncated": {"type": "boolean"},
+        "filename": _NAMED,
+        "raw_filename": _STORED,
+        "content_type": _KEYWORD,
+        "declared_content_type": _KEYWORD,
+        "size_bytes": {"type": "long"},
+        "sha256": _KEYWORD,
+        "pages": {"type": "integer"},
+        "author": _NAMED,
+        "title": text,
+        "created": _KEYWORD,
+        "inline": {"type": "boolean"},
+        "outcome": _KEYWORD,
+        "scan": _KEYWORD,
+        "signature": _KEYWORD,
+        "skipped_reason": _KEYWORD,
+        "engines": _KEYWORD,
+        "engine_version": {"type": "integer"},
+        "seconds": {"type": "float"},
+    }
+
+
+def _pieces(text: dict[str, Any], vectors: dict[str, Any]) -> dict[str, Any]:
+    return {
+        # what words are matched in: stems of the subject, of names (people, files), of the text
+        "subject_stems": _STEMS,
+        "names_stems": _STEMS,
+        "text_stems": _STEMS,
+        "chunk_count": {"type": "integer"},
+        "chunks": {
+            "type": "nested",
+            "properties": {
+                "ordinal": {"type": "integer"},
+                "page": {"type": "integer"},
+                "label": _STORED,
+                "text": {**text, "index_options": "docs"},  # which piece has a word, not where in it
+                "vector": {
+                    "type": "dense_vector",
+                    "dims": VECTOR_DIMENSIONS,
+                    "index": True,
+                    "similarity": "dot_product",  # the vectors are of unit length
+                    "index_options": vectors,
                 },
             },
-            # what the index worker needs to go on merging: registers by version, and the parts by path
-            "registers": {"type": "object", "enabled": False},
-            "parts": stored,
-            # Of a tombstone whose contents still stand in the topic: when they leave it.
-            "forget_at": {"type": "date", "format": "epoch_millis"},
-            "indexed_at": {"type": "date", "format": "epoch_millis"},
         },
     }
+
+
+_BOOKKEEPING: dict[str, Any] = {
+    # what the index worker needs to go on merging: registers by version, and the parts by path
+    "registers": {"type": "object", "enabled": False},
+    "parts": _STORED,
+    # Of a tombstone whose contents still stand in the topic: when they leave it.
+    "forget_at": {"type": "date", "format": "epoch_millis"},
+    "indexed_at": {"type": "date", "format": "epoch_millis"},
+}
 
 
 def cache_settings(replicas: int = 0) -> dict[str, Any]:

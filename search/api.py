@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -53,15 +53,17 @@ from search.answers import (
 )
 from search.authentication import Authentication, Caller
 from search.conditions import Context
+from search.cursors import CursorError
 from search.facets import facets as facets_of
 from search.query import MAX_CHARACTERS, QueryError, parse
 from search.reading import Reading
 from search.registry import Registry
 from search.results import Mode
-from search.retrieval import CursorError, Retrieval
+from search.retrieval import Retrieval
 from search.suggestions import suggest
 
 log = logging.getLogger("search.audit")
+_Answer = TypeVar("_Answer")
 
 PAGE = Path(__file__).parent / "page"
 COOKIE = "mailstream_token"
@@ -143,43 +145,61 @@ def create_api(services: Services) -> FastAPI:
     return app
 
 
-def _api(services: Services) -> APIRouter:
-    router = APIRouter(responses=_ERRORS)
-    reading = Reading(services.index)
-    limiter = MovingWindowRateLimiter(MemoryStorage())
-    allowance = RateLimitItemPerMinute(services.requests_per_minute)
+class _Asking:
+    """What every question goes through: who asks, how often, for how long, and what is said of it."""
 
-    async def caller(request: Request) -> Caller:
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._allowance = RateLimitItemPerMinute(services.requests_per_minute)
+
+    async def caller(self, request: Request) -> Caller:
+        """Who asks, by his token or his cookie, and not too often."""
         header = request.headers.get("Authorization")
         cookie = request.cookies.get(COOKIE)
-        known = await services.authentication.caller(header or (f"Bearer {cookie}" if cookie else None))
-        if not await limiter.hit(allowance, known.caller_id):
-            raise HTTPException(429, f"more than {services.requests_per_minute} requests in a minute")
+        authentication = self.services.authentication
+        known = await authentication.caller(header or (f"Bearer {cookie}" if cookie else None))
+        if not await self._limiter.hit(self._allowance, known.caller_id):
+            raise HTTPException(429, f"more than {self.services.requests_per_minute} requests in a minute")
         return known
 
-    Known = Annotated[Caller, Depends(caller)]  # noqa: N806 - a type
-
-    async def context(access: Access, zone: str) -> Context:
+    async def context(self, access: Access, zone: str) -> Context:
+        """What a query's words mean to this caller: his day, his labels."""
         try:
             now = datetime.now(ZoneInfo(zone) if zone else UTC)
         except (KeyError, ValueError, OSError) as error:
             raise HTTPException(400, f"there is no time zone {zone}") from error
-        return Context(now, await services.registry.labels(access))
+        return Context(now, await self.services.registry.labels(access))
 
-    async def within(work: Awaitable[Any]) -> Any:
+    async def within(self, work: Awaitable[_Answer]) -> _Answer:
+        """The answer, or 504 where it takes too long."""
         try:
-            async with asyncio.timeout(services.timeout_seconds):
+            async with asyncio.timeout(self.services.timeout_seconds):
                 return await work
         except TimeoutError as error:
             search_timeouts_counter.inc()
             raise HTTPException(504, "the search took too long: ask for less") from error
 
-    def audit(known: Caller, action: str, started: float, found: int, text: str = "") -> None:
+    def audit(self, known: Caller, action: str, started: float, found: int, text: str = "") -> None:
+        """One line and two metrics for each question."""
         seconds = time.monotonic() - started
         search_requests_counter.labels(action=action).inc()
         search_seconds_histogram.labels(action=action).observe(seconds)
-        asked = f" query={text!r}" if services.audit_queries and text else ""
+        asked = f" query={text!r}" if self.services.audit_queries and text else ""
         log.info("caller=%s %s found=%d seconds=%.3f%s", known.caller_id, action, found, seconds, asked)
+
+
+def _api(services: Services) -> APIRouter:
+    router = APIRouter(responses=_ERRORS)
+    ask = _Asking(services)
+    _add_searching(router, ask)
+    _add_reading(router, ask)
+    _add_session(router, services.authentication)
+    return router
+
+
+def _add_searching(router: APIRouter, ask: _Asking) -> None:
+    Known = Annotated[Caller, Depends(ask.caller)]  # noqa: N806 - a type
 
     @router.get("/search")
     async def search(
@@ -194,20 +214,22 @@ def _api(services: Services) -> APIRouter:
     ) -> SearchAnswer:
         """Messages for a query, with the places where they matched."""
         started = time.monotonic()
-        where = await context(known.access, zone)
-        found = await within(
-            services.retrieval.search(
+        where = await ask.context(known.access, zone)
+        found = await ask.within(
+            ask.services.retrieval.search(
                 parse(q), known.access, mode=mode, limit=limit, cursor=cursor, context=where
             )
         )
-        audit(known, "search", started, len(found.hits), q)
+        ask.audit(known, "search", started, len(found.hits), q)
         return search_answer(found, where.labels)
 
     @router.get("/facets")
     async def facets(known: Known, q: _Text, zone: _Zone = "") -> FacetsAnswer:
         """What the messages for a query have in common, each with the query that narrows down to it."""
-        where = await context(known.access, zone)
-        found = await within(facets_of(services.index, services.retrieval, parse(q), known.access, where))
+        where = await ask.context(known.access, zone)
+        found = await ask.within(
+            facets_of(ask.services.index, ask.services.retrieval, parse(q), known.access, where)
+        )
         return FacetsAnswer(
             **{
                 kind: [FacetAnswer(name=facet.name, count=facet.count, query=facet.query) for facet in items]
@@ -215,44 +237,12 @@ def _api(services: Services) -> APIRouter:
             }
         )
 
-    @router.get("/messages/{mailbox_id}/{message_id}")
-    async def message(known: Known, mailbox_id: _Id, message_id: _Id) -> MessageAnswer:
-        """A message with its text, its attachments and theirs."""
-        started = time.monotonic()
-        found = await within(reading.message(known.access, mailbox_id, message_id))
-        audit(known, "message", started, len(found))
-        if not found:
-            raise HTTPException(404, "there is no such message")
-        thread_id = found[0].fields.get("thread_id")
-        thread = await within(reading.thread(known.access, mailbox_id, thread_id)) if thread_id else []
-        labels = await services.registry.labels(known.access)
-        address = await services.registry.address(mailbox_id)
-        return message_answer(found, labels, address, len(thread))
-
-    @router.get("/documents/{document_id}")
-    async def document(known: Known, document_id: _Id) -> AttachmentAnswer:
-        """One document, a message's or an attachment's, with its whole text."""
-        started = time.monotonic()
-        found = await within(reading.document(known.access, document_id))
-        audit(known, "document", started, int(found is not None))
-        if found is None:
-            raise HTTPException(404, "there is no such document")
-        return attachment_answer(found)
-
-    @router.get("/threads/{mailbox_id}/{thread_id}")
-    async def thread(known: Known, mailbox_id: _Id, thread_id: _Id) -> ThreadAnswer:
-        """The messages of a thread in one mailbox, the oldest first."""
-        found = await within(reading.thread(known.access, mailbox_id, thread_id))
-        if not found:
-            raise HTTPException(404, "there is no such thread")
-        return thread_answer(found)
-
     @router.get("/suggestions")
     async def suggestions(
         known: Known, q: Annotated[str, Query(max_length=200, description="How a word begins")]
     ) -> SuggestionsAnswer:
         """Senders and files that a query may go on with."""
-        found = await within(suggest(services.index, q, known.access))
+        found = await ask.within(suggest(ask.services.index, q, known.access))
         return SuggestionsAnswer(
             suggestions=[
                 FacetAnswer(name=each.shown, count=each.documents, query=each.query) for each in found
@@ -262,13 +252,51 @@ def _api(services: Services) -> APIRouter:
     @router.get("/status")
     async def status(known: Known) -> StatusAnswer:
         """How far the caller's mailboxes have come."""
-        answer: StatusAnswer = await within(services.status(known.access))
-        return answer
+        return await ask.within(ask.services.status(known.access))
 
+
+def _add_reading(router: APIRouter, ask: _Asking) -> None:
+    Known = Annotated[Caller, Depends(ask.caller)]  # noqa: N806 - a type
+    reading = Reading(ask.services.index)
+
+    @router.get("/messages/{mailbox_id}/{message_id}")
+    async def message(known: Known, mailbox_id: _Id, message_id: _Id) -> MessageAnswer:
+        """A message with its text, its attachments and theirs."""
+        started = time.monotonic()
+        found = await ask.within(reading.message(known.access, mailbox_id, message_id))
+        ask.audit(known, "message", started, len(found))
+        if not found:
+            raise HTTPException(404, "there is no such message")
+        thread_id = found[0].fields.get("thread_id")
+        thread = await ask.within(reading.thread(known.access, mailbox_id, thread_id)) if thread_id else []
+        labels = await ask.services.registry.labels(known.access)
+        address = await ask.services.registry.address(mailbox_id)
+        return message_answer(found, labels, address, len(thread))
+
+    @router.get("/documents/{document_id}")
+    async def document(known: Known, document_id: _Id) -> AttachmentAnswer:
+        """One document, a message's or an attachment's, with its whole text."""
+        started = time.monotonic()
+        found = await ask.within(reading.document(known.access, document_id))
+        ask.audit(known, "document", started, int(found is not None))
+        if found is None:
+            raise HTTPException(404, "there is no such document")
+        return attachment_answer(found)
+
+    @router.get("/threads/{mailbox_id}/{thread_id}")
+    async def thread(known: Known, mailbox_id: _Id, thread_id: _Id) -> ThreadAnswer:
+        """The messages of a thread in one mailbox, the oldest first."""
+        found = await ask.within(reading.thread(known.access, mailbox_id, thread_id))
+        if not found:
+            raise HTTPException(404, "there is no such thread")
+        return thread_answer(found)
+
+
+def _add_session(router: APIRouter, authentication: Authentication) -> None:
     @router.post("/session", status_code=204)
     async def sign_in(request: Request, response: Response, body: SignIn) -> None:
         """Keep a token in a cookie for the page."""
-        await services.authentication.caller(f"Bearer {body.token}")
+        await authentication.caller(f"Bearer {body.token}")
         response.set_cookie(
             COOKIE,
             body.token,
@@ -282,8 +310,6 @@ def _api(services: Services) -> APIRouter:
     async def sign_out(response: Response) -> None:
         """Forget the cookie."""
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
-
-    return router
 
 
 def _add_health(app: FastAPI, services: Services) -> None:

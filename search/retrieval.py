@@ -6,29 +6,25 @@ Every request carries the caller's ``Access`` as a filter, kNN included.
 """
 
 import asyncio
-import base64
-import binascii
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder
-from connectors.errors import ConfigurationError, MailstreamError
+from connectors.errors import ConfigurationError
 from schemas.words import query_stems, words
 from search.access import Access
 from search.conditions import Clause, Conditions, Context
 from search.corrections import correct
+from search.cursors import MAX_CANDIDATES, read_cursor, written_cursor
 from search.query import Query
 from search.ranking import FIELDS, SCALED, SHORT_QUERY_WORDS, Candidate, Ranked, rank
 from search.results import MARK_START, Hit, Match, Mode, Results
 from search.snippets import snippet
 
-# Documents taken from each list before they are fused: for a first page, and for the last that is shown.
+# Documents taken from each list before they are fused for a first page; MAX_CANDIDATES for the last.
 CANDIDATES = SCALED
-MAX_CANDIDATES = 400
 # How many the search among vectors looks at: at least, and for each that it returns. Where words help, what
 # is overlooked among vectors costs little; alone, it costs rank.
 KNN_CANDIDATES, KNN_OVERSAMPLING, LONE_KNN_OVERSAMPLING = 100, 1.5, 4
@@ -51,10 +47,6 @@ _SHOWN = (
     *("subject", "sender", "to", "sent_at", "label_ids", "has_attachment", "filename", "content_type"),
 )
 _PLACE = ["chunks.text", "chunks.page", "chunks.label"]
-
-
-class CursorError(MailstreamError):
-    """A cursor that this program did not make, or made for another query."""
 
 
 class Retrieval:
@@ -83,7 +75,7 @@ class Retrieval:
         context = context or Context.default()
         conditions = Conditions(query, context)
         is_ranked = bool(words(conditions.text))
-        position = _read_cursor(cursor, query, mode, is_ranked)
+        position = read_cursor(cursor, query, mode, is_ranked)
         filters = await self._filters(conditions, access)
         if not is_ranked:
             return await self._newest(filters, limit, position, query, mode)
@@ -113,7 +105,7 @@ class Retrieval:
         results.hits = await self._shown(ranked[offset:end], question, access, (by_words, by_meaning))
         more = size < MAX_CANDIDATES and any(len(found) == size for found in (by_words, by_meaning))
         if end < len(ranked) or (more and results.hits):
-            results.cursor = _cursor([end], query, mode)
+            results.cursor = written_cursor([end], query, mode)
         return results
 
     async def matching(self, query: Query, access: Access, context: Context) -> Clause:
@@ -286,7 +278,7 @@ class Retrieval:
             known = hits.setdefault((hit.rfc_message_id or hit.message_key, hit.subject), hit)
             if known is not hit:
                 known.copies.append((hit.mailbox_id, hit.message_id))
-        cursor = _cursor(found[-1]["sort"], query, mode) if len(found) == limit else None
+        cursor = written_cursor(found[-1]["sort"], query, mode) if len(found) == limit else None
         return Results(list(hits.values()), cursor)
 
 
@@ -408,33 +400,3 @@ def _described(source: Mapping[str, Any], score: float) -> Hit:
         has_attachment=source.get("has_attachment", source["kind"] == "attachment"),
         score=score,
     )
-
-
-def _digest(query: Query, mode: Mode) -> str:
-    return hashlib.sha256(f"{mode} {query}".encode()).hexdigest()[:12]
-
-
-def _cursor(position: Sequence[Any], query: Query, mode: Mode) -> str:
-    return base64.urlsafe_b64encode(json.dumps([_digest(query, mode), *position]).encode()).decode()
-
-
-def _read_cursor(cursor: str | None, query: Query, mode: Mode, is_ranked: bool) -> list[Any]:
-    if cursor is None:
-        return []
-    try:
-        digest, *position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        is_ours = digest == _digest(query, mode) and _is_position(position, is_ranked)
-    except (binascii.Error, UnicodeError, ValueError, TypeError):
-        is_ours = False
-    if not is_ours:
-        raise CursorError("this cursor belongs to another query: begin again without one")
-    return list(position)
-
-
-def _is_position(position: Sequence[Any], is_ranked: bool) -> bool:
-    """A place in a ranking, or the (date, key) after which a list goes on."""
-    if is_ranked:
-        return len(position) == 1 and type(position[0]) is int and 0 <= position[0] <= 2 * MAX_CANDIDATES
-    if len(position) != 2 or type(position[0]) is not int or type(position[1]) is not str:
-        return False
-    return -(2**63) <= position[0] < 2**63

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import mmap
-import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from connectors.errors import ConfigurationError
 from schemas.languages import DEFAULT_LANGUAGES, ocr_languages, ocr_package
@@ -36,6 +33,7 @@ from streams.extractors.charsets import decode_surely
 from streams.extractors.detect import media_type
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.extractors.text import without_tags
+from streams.held import ByteBudget, Held
 from streams.once import Once
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 from streams.scanning import Scanner, Scanning
@@ -98,7 +96,7 @@ class EphemeralAttachmentHandler:
             self._scanning = Scanning(scanner, self._config.scan_seconds, closed=self._config.block_unscanned)
         self._scanner = scanner
         self._once = once
-        self._budget = _ByteBudget(self._config.byte_budget)
+        self._budget = ByteBudget(self._config.byte_budget)
         self._may_ocr = False
 
     async def __aenter__(self) -> Self:
@@ -151,7 +149,7 @@ class EphemeralAttachmentHandler:
             return _too_large(replace(about, size_bytes=declared))
         # What is declared may be a lie: blocks take room for the largest until they have all arrived.
         async with self._budget.reserve(limit if known is None else known) as reservation:
-            with contextlib.closing(_Held()) as held:
+            with contextlib.closing(Held()) as held:
                 try:
                     complete = await self._receive(payload, held)
                 except TimeoutError:
@@ -192,7 +190,7 @@ class EphemeralAttachmentHandler:
                 seconds=config.body_seconds,
                 total_seconds=config.body_seconds,
             )
-            with contextlib.closing(_Held()) as held:
+            with contextlib.closing(Held()) as held:
                 await held.write(body)
                 result = await self._run(job, held, Assembly(about, ScanVerdict(Scan.OFF)))
             if result.outcome in (Outcome.TEXT, Outcome.EMPTY):
@@ -201,7 +199,7 @@ class EphemeralAttachmentHandler:
             sure = decode_surely(body, charset) or body.decode("cp1252", "replace")
         return (without_tags(sure[:limit]) if is_html else sure)[:limit]
 
-    async def _receive(self, payload: Payload, held: _Held) -> bool:
+    async def _receive(self, payload: Payload, held: Held) -> bool:
         """Take the blocks in; False when they are more than an attachment may have. Raises TimeoutError."""
         # What waits for its turn with Gmail holds no bytes: the clock starts with the first block.
         async with asyncio.timeout(None) as clock, contextlib.aclosing(_blocks(payload)) as blocks:
@@ -233,12 +231,12 @@ class EphemeralAttachmentHandler:
             urgent=urgent,
         )
 
-    async def _verdict(self, held: _Held) -> ScanVerdict:
+    async def _verdict(self, held: Held) -> ScanVerdict:
         if self._once is None or self._scanner is None:
             return await self._scan(held)
         return await self._once.verdict(held.sha256, self._scanner.version, lambda: self._scan(held))
 
-    async def _read(self, about: Metadata, verdict: ScanVerdict, job: Job, held: _Held) -> AttachmentResult:
+    async def _read(self, about: Metadata, verdict: ScanVerdict, job: Job, held: Held) -> AttachmentResult:
         assembly = Assembly(about, verdict)
         if self._once is None:
             return await self._run(job, held, assembly)
@@ -248,13 +246,13 @@ class EphemeralAttachmentHandler:
 
         return await self._once.result(about, verdict, job, read)
 
-    async def _scan(self, held: _Held) -> ScanVerdict:
+    async def _scan(self, held: Held) -> ScanVerdict:
         if self._scanning is None:
             return ScanVerdict(Scan.OFF)
         with held.view() as view:
             return await self._scanning.verdict(view, held.sha256)
 
-    async def _run(self, job: Job, held: _Held, assembly: Assembly) -> AttachmentResult:
+    async def _run(self, job: Job, held: Held, assembly: Assembly) -> AttachmentResult:
         """Collect a parser's records into results; what it did not come to say is said for it."""
         try:
             async with contextlib.aclosing(self._pool.run(job, held.descriptor())) as records:
@@ -286,95 +284,6 @@ class EphemeralAttachmentHandler:
         if not self._may_ocr and shutil.which("tesseract") is None:
             raise ConfigurationError("tesseract is not installed: install it, or read without OCR")
         self._may_ocr = True
-
-
-class _Held:
-    """Bytes on their way to a parser, in a file of memory that has no name, and their hash."""
-
-    def __init__(self) -> None:
-        self._file = os.fdopen(os.memfd_create("attachment", os.MFD_CLOEXEC), "r+b", buffering=0)
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    async def write(self, block: bytes | memoryview) -> None:
-        if len(block) < _THREAD_FROM_BYTES:
-            self._write(block)
-        else:
-            # Shielded by being waited out: a thread must not write to what has been closed.
-            await _to_its_end(asyncio.to_thread(self._write, block))
-
-    def _write(self, block: bytes | memoryview) -> None:
-        self._hash.update(block)
-        self.size_bytes += len(block)
-        rest = memoryview(block).cast("B")
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    @contextlib.contextmanager
-    def view(self) -> Iterator[memoryview]:
-        if not self.size_bytes:
-            yield memoryview(b"")
-            return
-        with mmap.mmap(self._file.fileno(), self.size_bytes, prot=mmap.PROT_READ) as mapped:
-            with memoryview(mapped) as view:
-                yield view
-
-    def descriptor(self) -> int:
-        self._file.seek(0)
-        return self._file.fileno()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for ``work`` even when cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-
-
-class _ByteBudget:
-    """Bytes in flight over all attachments of the process."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._changed = asyncio.Condition()
-
-    @contextlib.asynccontextmanager
-    async def reserve(self, size: int) -> AsyncIterator[_Reservation]:
-        reservation = _Reservation(self, min(size, self._total))
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._free >= reservation.size)
-            self._free -= reservation.size
-        try:
-            yield reservation
-        finally:
-            await reservation.shrink(0)
-
-    async def give(self, size: int) -> None:
-        async with self._changed:
-            self._free += size
-            self._changed.notify_all()
-
-
-@dataclass(slots=True)
-class _Reservation:
-    budget: _ByteBudget
-    size: int
-
-    async def shrink(self, size: int) -> None:
-        """Give back what is held above ``size``."""
-        surplus, self.size = self.size - min(size, self.size), min(size, self.size)
-        await self.budget.give(surplus)
 
 
 async def _blocks(payload: Payload) -> AsyncGenerator[bytes | memoryview, None]:

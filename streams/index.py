@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,24 +35,22 @@ from connectors.metrics import (
 )
 from connectors.tracing import spans, trace_of
 from schemas import topics
-from schemas.events import now_milliseconds
 from schemas.headers import Headers, is_live
-from schemas.identity import MESSAGE_PATH, document_id, message_key
+from schemas.identity import document_id
 from schemas.mapping import MAX_CHUNKS
-from schemas.registers import AnyRegister, ContentRegister, decode_register
+from schemas.registers import AnyRegister, decode_register
 from streams.attempts import Attempts, event_of
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters, undecodable
 from streams.fields import (
     MessageView,
     PartView,
-    attachment_fields,
     heading_of,
-    message_fields,
     segments_of,
 )
 from streams.forward import DocumentsLog, overtaken
 from streams.gone import Gone
+from streams.plans import Group, Planned, part_views, plan_message, plan_parts
 from streams.turns import Turns
 
 if TYPE_CHECKING:
@@ -77,65 +74,6 @@ FORGET_MILLISECONDS = max(
 
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(slots=True)
-class _Group:
-    """The registers of one message in a batch, each with the record it came in."""
-
-    mailbox_id: str
-    message_id: str
-    registers: list[tuple[AnyRegister, Record]] = field(default_factory=list)
-    # Part paths whose documents the index refused, and those of which nothing is tried any more.
-    refused: set[str] = field(default_factory=set)
-    given_up: set[str] = field(default_factory=set)
-    max_chunks: dict[str, int] = field(default_factory=dict)  # by part path, where all were too much
-
-    @property
-    def message_document(self) -> str:
-        return document_id(self.mailbox_id, self.message_id)
-
-    def part_document(self, part_path: str) -> str:
-        return document_id(self.mailbox_id, self.message_id, part_path)
-
-    @property
-    def seen(self) -> list[tuple[AnyRegister, int]]:
-        """The registers, each with its offset in the topic."""
-        return [(register, record.offset) for register, record in self.registers]
-
-    def record_of(self, part_path: str) -> Record:
-        """The record to name when the document of that part is rejected."""
-        for register, record in reversed(self.registers):
-            if isinstance(register, ContentRegister) and register.part_path == part_path:
-                return record
-        return self.registers[-1][1]
-
-    def offset_of(self, content: ContentRegister) -> int:
-        """Where in the topic that content stands."""
-        return next(record.offset for register, record in self.registers if register is content)
-
-    def refuse(self, part_path: str) -> None:
-        """Go on without that part's content; without its document, where the content was not to blame."""
-        others = [
-            (register, record)
-            for register, record in self.registers
-            if not isinstance(register, ContentRegister) or register.part_path != part_path
-        ]
-        if part_path in self.refused or len(others) == len(self.registers) or not others:
-            self.given_up.add(part_path)
-        self.refused.add(part_path)
-        self.registers = others or self.registers
-
-
-@dataclass(slots=True)
-class _Planned:
-    """A write, the group it belongs to, and the content that still has to be chunked and embedded."""
-
-    group: _Group
-    part_path: str
-    write: Write
-    content: ContentRegister | None = None
-    chunks: int = 0
 
 
 class Indexer:
@@ -181,8 +119,8 @@ class Indexer:
         spans("index", started_ns, time.time_ns(), works)
         _count("done", done)
 
-    async def _grouped(self, records: Iterable[Record]) -> list[_Group]:
-        groups: dict[str, _Group] = {}
+    async def _grouped(self, records: Iterable[Record]) -> list[Group]:
+        groups: dict[str, Group] = {}
         late: list[tuple[AnyRegister, Record]] = []
         if self._gone is not None:
             await self._gone.refresh()
@@ -202,13 +140,13 @@ class Indexer:
                 late.append((register, record))
                 continue
             owner = document_id(register.mailbox_id, register.message_id)
-            group = groups.setdefault(owner, _Group(register.mailbox_id, register.message_id))
+            group = groups.setdefault(owner, Group(register.mailbox_id, register.message_id))
             group.registers.append((register, record))
         if self._gone is not None:
             await self._gone.null(late)
         return list(groups.values())
 
-    async def _round(self, groups: Sequence[_Group], *, urgent: bool) -> list[_Group]:
+    async def _round(self, groups: Sequence[Group], *, urgent: bool) -> list[Group]:
         """One round; returns the groups that must go again."""
         index = await self._index.current(self._encoder.name)
         messages = await index.read([group.message_document for group in groups], MessageView.FIELDS)
@@ -223,19 +161,19 @@ class Indexer:
         parts = await index.read(part_ids, PartView.FIELDS)
         for group in groups:
             view = views[group.message_document]
-            view.pass_over(_part_views(group, view, parts).values())
+            view.pass_over(part_views(group, view, parts).values())
 
-        again: dict[str, _Group] = {}
+        again: dict[str, Group] = {}
         # What may take the process with it. Waiting for servers is not part of it: who is killed meanwhile is
         # not killed by an event.
         async with self._tracked(groups):
-            planned = [
-                plan
+            plans = [
+                plan_message(group, views[group.message_document], self._forget_milliseconds)
                 for group in groups
-                if (plan := self._plan_message(group, views[group.message_document])) is not None
             ]
+            planned = [plan for plan in plans if plan is not None]
             part_plans = [
-                plan for group in groups for plan in _plan_parts(group, views[group.message_document], parts)
+                plan for group in groups for plan in plan_parts(group, views[group.message_document], parts)
             ]
             await self._embed([*planned, *part_plans], urgent=urgent)
         await self._write(index, planned, again)
@@ -248,18 +186,18 @@ class Indexer:
                     self._dead_letters.succeeded()
         return list(again.values())
 
-    def _tracked(self, groups: Iterable[_Group]) -> AbstractAsyncContextManager[None]:
+    def _tracked(self, groups: Iterable[Group]) -> AbstractAsyncContextManager[None]:
         if self._attempts is None:
             return nullcontext()
         return self._attempts.track_together(
             {event_of(record) for group in groups for _, record in group.registers}
         )
 
-    async def _recall(self, groups: Sequence[_Group], stored: Mapping[str, MessageView]) -> None:
+    async def _recall(self, groups: Sequence[Group], stored: Mapping[str, MessageView]) -> None:
         """Messages that turn out to be seen after their deletion get the contents from before it back."""
         if self._documents is None:
             return
-        wanted: dict[int, dict[int, _Group]] = {}  # by partition and offset
+        wanted: dict[int, dict[int, Group]] = {}  # by partition and offset
         for group in groups:
             known = stored[group.message_document]
             if known.passed_over and known.join(group.seen).live:
@@ -273,37 +211,12 @@ class Indexer:
                 if register is not None and register.message_id == owner.message_id:
                     owner.registers.append((register, record))
 
-    async def _forward(self, group: _Group, view: MessageView, parts: Mapping[str, Stored]) -> None:
+    async def _forward(self, group: Group, view: MessageView, parts: Mapping[str, Stored]) -> None:
         if self._documents is not None:
-            winners = overtaken(group.registers, view, _part_views(group, view, parts))
+            winners = overtaken(group.registers, view, part_views(group, view, parts))
             await self._documents.write_again(group.registers[0][1].partition, winners)
 
-    def _plan_message(self, group: _Group, view: MessageView) -> _Planned | None:
-        """The message's own document: whole when its content is new or gone, else only what changed."""
-        if not view.changed or MESSAGE_PATH in group.given_up:
-            return None
-        identity = {
-            "kind": "message",
-            "mailbox_id": group.mailbox_id,
-            "message_id": group.message_id,
-            "message_key": message_key(group.mailbox_id, group.message_id),
-            "part_path": MESSAGE_PATH,
-            "indexed_at": now_milliseconds(),
-        }
-        fields = {**identity, **view.stored_fields()}
-        whole = view.new_content is not None or view.stored is None or (view.was_live and not view.live)
-        # Forgotten when nothing was heard of it for so long; seen again, it is not.
-        if view.passed_over:
-            heard_at = max(record.written_at or now_milliseconds() for _, record in group.registers)
-            fields["forget_at"] = heard_at + self._forget_milliseconds
-        elif view.forget_at is not None:
-            fields["forget_at"] = None
-        if view.new_content is not None and view.live:
-            fields |= message_fields(view.new_content)
-        write = Write(group.message_document, fields, view.stored, partial=not whole)
-        return _Planned(group, MESSAGE_PATH, write, view.new_content if view.live else None)
-
-    async def _write(self, index: Index, plans: Sequence[_Planned], again: dict[str, _Group]) -> None:
+    async def _write(self, index: Index, plans: Sequence[Planned], again: dict[str, Group]) -> None:
         """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
         results = await index.write([plan.write for plan in plans])
         for plan, result in zip(plans, results, strict=True):
@@ -322,7 +235,7 @@ class Indexer:
                 plan.group.refuse(plan.part_path)
                 again[plan.group.message_document] = plan.group
 
-    async def _reject(self, plan: _Planned, error: MailstreamError) -> None:
+    async def _reject(self, plan: Planned, error: MailstreamError) -> None:
         record = plan.group.record_of(plan.part_path)
         if record.ahead:
             return  # it is a dead letter when its turn comes
@@ -339,9 +252,9 @@ class Indexer:
     async def _recheck(
         self,
         index: Index,
-        part_plans: Sequence[_Planned],
+        part_plans: Sequence[Planned],
         views: Mapping[str, MessageView],
-        again: dict[str, _Group],
+        again: dict[str, Group],
     ) -> None:
         """A message may have been deleted or relabelled by another worker while its parts were written."""
         groups = {plan.group.message_document: plan.group for plan in part_plans}
@@ -352,9 +265,9 @@ class Indexer:
             if not MessageView.read(now.get(document)).agrees_with(views[document])
         }
 
-    async def _embed(self, plans: Sequence[_Planned], *, urgent: bool) -> None:
+    async def _embed(self, plans: Sequence[Planned], *, urgent: bool) -> None:
         """Chunk and embed the new contents of all plans, together: the model is fastest in large batches."""
-        chunked: list[tuple[_Planned, list[Chunk], bool]] = []
+        chunked: list[tuple[Planned, list[Chunk], bool]] = []
         texts: dict[tuple[str, str], str] = {}  # what is embedded, by document and chunk
         for plan in plans:
             if plan.content is not None:
@@ -409,7 +322,7 @@ async def outlasting(step: Callable[[], Awaitable[Answer]]) -> Answer:
             waited_seconds += wait_seconds
 
 
-def _works(groups: Iterable[_Group]) -> list[tuple[Headers, str, str]]:
+def _works(groups: Iterable[Group]) -> list[tuple[Headers, str, str]]:
     """What a batch is to the traces: each message once for each trace that it belongs to."""
     works = {
         (trace, group.mailbox_id, group.message_id): None
@@ -435,41 +348,3 @@ def _chunk_fields(piece: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
     if piece.label is not None:
         fields["label"] = piece.label
     return fields
-
-
-def _part_views(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> dict[str, PartView]:
-    return {path: PartView.read(stored.get(group.part_document(path))) for path in view.parts}
-
-
-def _plan_parts(group: _Group, view: MessageView, stored: Mapping[str, Stored]) -> Iterable[_Planned]:
-    """The documents of the message's parts: new contents, and what they repeat of the message."""
-    repeated = view.repeated_fields()
-    for path in sorted(view.parts - group.given_up):
-        known = stored.get(group.part_document(path))
-        part = PartView.read(known)
-        content = view.part_contents.get(path)
-        document = group.part_document(path)
-        identity = {
-            "kind": "attachment",
-            "mailbox_id": group.mailbox_id,
-            "message_id": group.message_id,
-            "message_key": message_key(group.mailbox_id, group.message_id),
-            "part_path": path,
-            "indexed_at": now_milliseconds(),
-        }
-        if not view.live:
-            if part.live:
-                tombstone = {**identity, "live": False, "registers": {}}
-                yield _Planned(group, path, Write(document, tombstone, known))
-        elif content is not None and part.older_than(content):
-            registers = {
-                "content": content.version.model_dump(mode="json"),
-                "offset": group.offset_of(content),
-            }
-            fields = {**identity, **repeated, **attachment_fields(content), "registers": registers}
-            yield _Planned(group, path, Write(document, fields, known), content)
-        elif known is not None and part.content is not None and part.repeats != repeated:
-            # What the message has no longer is taken from the part, too.
-            gone = dict.fromkeys(part.repeats.keys() - repeated.keys())
-            fields = {**gone, **repeated, "indexed_at": identity["indexed_at"]}
-            yield _Planned(group, path, Write(document, fields, known, partial=True))

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from connectors.broker import Broker
 from connectors.elasticsearch import ContentCache, Server, Versions
-from connectors.kafka import LagMeter, Log, Producer, Record, Send, Table
+from connectors.kafka import Log, Producer, Record, Send, Table
+from connectors.lag import LagMeter
 from connectors.topic_growth import other_documents
 from schemas import topics
 from schemas.events import (

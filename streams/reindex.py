@@ -19,7 +19,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from connectors.broker import Broker
 from connectors.elasticsearch import Version, Versions
 from connectors.errors import MailstreamError, UnavailableError
-from connectors.kafka import LagMeter, Record, as_record, consumer, mapped_reads
+from connectors.kafka import Record, as_record, consumer, mapped_reads
+from connectors.lag import LagMeter
 from schemas import topics
 from streams.gone import Gone
 from streams.index import Indexer

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -271,80 +271,93 @@ async def settle_batches(
     Urgent events go before others, in a batch of their own, for which there is always one place. What is read
     ahead of its turn is handled once more, and acked, when that comes: ``handle`` must allow for both.
     """
-    lanes = _Lanes(stage)
-    waiting: deque[_Entry] = deque()
-    overtaking: deque[_Entry] = deque()
-    busy: set[str] = set()  # owners
-    changed = asyncio.Condition()
-    under_way = 0
+    await _Batches(stream, handle, limits, owner, _Lanes(stage), ahead).run()
 
-    async def read(group: asyncio.TaskGroup) -> None:
-        helpers = [group.create_task(dispatch(group))]
-        if ahead is not None:
-            helpers.append(group.create_task(overtake(ahead)))
-        async for event in _events(stream):
-            async with changed:
-                await changed.wait_for(lambda: not limits.reached(waiting))
-                entry = lanes.append(event)
-                entry.owner = owner(entry.record)
-                entry.urgent = ahead is not None and ahead.urgent(entry.record)
-                waiting.append(entry)
-                changed.notify_all()
+
+@dataclass(slots=True)
+class _Batches:
+    """Events that wait, in two queues, and those whose owner is busy. ``changed`` is told of every change."""
+
+    stream: Any
+    handle: Callable[[list[Record]], Awaitable[None]]
+    limits: BatchLimits
+    owner: Callable[[Record], str]
+    lanes: _Lanes
+    ahead: Ahead | None
+    waiting: deque[_Entry] = field(default_factory=deque)
+    overtaking: deque[_Entry] = field(default_factory=deque)
+    busy: set[str] = field(default_factory=set)  # owners
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    under_way: int = 0
+
+    async def run(self) -> None:
+        await in_group(self._read)
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        helpers = [group.create_task(self._dispatch(group))]
+        if self.ahead is not None:
+            helpers.append(group.create_task(self._overtake(self.ahead)))
+        async for event in _events(self.stream):
+            async with self.changed:
+                await self.changed.wait_for(lambda: not self.limits.reached(self.waiting))
+                entry = self.lanes.append(event)
+                entry.owner = self.owner(entry.record)
+                entry.urgent = self.ahead is not None and self.ahead.urgent(entry.record)
+                self.waiting.append(entry)
+                self.changed.notify_all()
         for helper in helpers:
             helper.cancel()
 
-    async def overtake(ahead: Ahead) -> None:
+    async def _overtake(self, ahead: Ahead) -> None:
         async with aclosing(ahead.records()) as records:
             async for record in records:
-                async with changed:
-                    await changed.wait_for(lambda: not limits.reached(overtaking))
-                    if not lanes.has_come(record):
-                        entry = _Entry(None, record, time.monotonic(), owner=owner(record), urgent=True)
-                        overtaking.append(entry)
-                        changed.notify_all()
+                async with self.changed:
+                    await self.changed.wait_for(lambda: not self.limits.reached(self.overtaking))
+                    if not self.lanes.has_come(record):
+                        entry = _Entry(None, record, time.monotonic(), owner=self.owner(record), urgent=True)
+                        self.overtaking.append(entry)
+                        self.changed.notify_all()
 
-    async def dispatch(group: asyncio.TaskGroup) -> None:
-        nonlocal under_way
+    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
         while True:
-            async with changed:
-                await changed.wait_for(may_start)
-                batch = take()
-                changed.notify_all()
-            under_way += 1
-            group.create_task(work(batch))
+            async with self.changed:
+                await self.changed.wait_for(self._may_start)
+                batch = self._take()
+                self.changed.notify_all()
+            self.under_way += 1
+            group.create_task(self._work(batch))
 
-    def may_start() -> bool:
-        if under_way < limits.in_flight and any(map(is_free, waiting)):
+    def _may_start(self) -> bool:
+        if self.under_way < self.limits.in_flight and any(map(self._is_free, self.waiting)):
             return True
-        return under_way <= limits.in_flight and any(e.urgent and is_free(e) for e in (*overtaking, *waiting))
+        return self.under_way <= self.limits.in_flight and any(
+            e.urgent and self._is_free(e) for e in (*self.overtaking, *self.waiting)
+        )
 
-    def is_free(entry: _Entry) -> bool:
-        return entry.owner not in busy
+    def _is_free(self, entry: _Entry) -> bool:
+        return entry.owner not in self.busy
 
-    def take() -> list[_Entry]:
-        free = [entry for entry in (*overtaking, *waiting) if is_free(entry)]
+    def _take(self) -> list[_Entry]:
+        free = [entry for entry in (*self.overtaking, *self.waiting) if self._is_free(entry)]
         chosen = [entry for entry in free if entry.urgent] or free
         batch: list[_Entry] = []
         for entry in chosen:
-            if limits.reached(batch):
+            if self.limits.reached(batch):
                 break
             batch.append(entry)
-            (waiting if entry.event is not None else overtaking).remove(entry)
-        busy.update(entry.owner for entry in batch)
+            (self.waiting if entry.event is not None else self.overtaking).remove(entry)
+        self.busy.update(entry.owner for entry in batch)
         return batch
 
-    async def work(batch: list[_Entry]) -> None:
-        nonlocal under_way
-        await handle([entry.record for entry in batch])
+    async def _work(self, batch: list[_Entry]) -> None:
+        await self.handle([entry.record for entry in batch])
         for entry in batch:
             if entry.event is not None:
-                lanes.finish(entry)
-        async with changed:
-            under_way -= 1
-            busy.difference_update(entry.owner for entry in batch)
-            changed.notify_all()
-
-    await in_group(read)
+                self.lanes.finish(entry)
+        async with self.changed:
+            self.under_way -= 1
+            self.busy.difference_update(entry.owner for entry in batch)
+            self.changed.notify_all()
 
 
 async def in_group(read: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:

@@ -14,7 +14,8 @@ from aiokafka import TopicPartition
 from connectors.broker import Broker
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError
-from connectors.kafka import LagMeter, Log, Record, read_partition, read_table
+from connectors.kafka import Log, Record, read_partition, read_table
+from connectors.lag import LagMeter
 from schemas import topics
 from schemas.events import (
     HIDDEN_LABELS,

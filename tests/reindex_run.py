@@ -22,7 +22,8 @@ from typing import Any
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index, Versions
 from connectors.encoder import HashEncoder
-from connectors.kafka import LagMeter, Producer
+from connectors.kafka import Producer
+from connectors.lag import LagMeter
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.world import Attachment, Expected
-from connectors.kafka import LagMeter, Log
+from connectors.kafka import Log
+from connectors.lag import LagMeter
 from devstack.gmail.store import Mailbox
 from schemas import topics
 from streams.letter_box import LetterBox

@@ -100,16 +100,16 @@ def _drop_a_tombstone() -> None:
 
 def _leak_a_file() -> None:
     """What was held of an attachment is written to the temporary directory, and left there."""
-    from streams.ephemeral import _Held
+    from streams.held import Held
 
-    close = _Held.close
+    close = Held.close
 
     def leaking(self: Any) -> None:
         with self.view() as view, os.fdopen(tempfile.mkstemp()[0], "wb") as file:
             file.write(view)
         close(self)
 
-    _Held.close = leaking  # type: ignore[method-assign]
+    Held.close = leaking  # type: ignore[method-assign]
 
 
 def _skip_a_page() -> None:

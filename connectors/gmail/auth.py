@@ -14,7 +14,8 @@ from google_auth_oauthlib.flow import InstalledAppFlow, WSGITimeoutError
 from oauthlib.oauth2 import OAuth2Error
 
 from connectors.errors import AuthorizationError, ConfigurationError
-from connectors.gmail.client import gmail_users, mapped
+from connectors.gmail.client import gmail_users
+from connectors.gmail.mapped import mapped
 
 # Reading is all that this product ever asks for.
 SCOPES = ("https://www.googleapis.com/auth/gmail.readonly",)

@@ -5,27 +5,21 @@ httplib2 is not safe to share between threads, so every worker thread has a conn
 
 import asyncio
 import http.client
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import httplib2
-import requests
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import Credentials
-from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import AuthorizedSession
 from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient.discovery import build
-from googleapiclient.errors import HttpError
 
 from connectors.errors import (
-    AuthorizationError,
-    FailedPreconditionError,
     GmailError,
     GmailUnavailableError,
     HistoryExpiredError,
@@ -35,6 +29,7 @@ from connectors.errors import (
     RateLimitedError,
 )
 from connectors.gmail.base64_stream import AttachmentData
+from connectors.gmail.mapped import Result, mapped, status_error
 from connectors.gmail.message import MailMessage, decode_base64url, from_json
 from connectors.gmail.quota import GmailRateLimiter
 from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
@@ -44,8 +39,6 @@ from connectors.metrics import (
     gmail_requests_counter,
 )
 from schemas.events import ChangeKind
-
-Result = TypeVar("Result")
 
 LIST_PAGE_SIZE = 500  # Gmail's maximum, and the same price as any other
 HISTORY_PAGE_SIZE = 500
@@ -276,7 +269,7 @@ class GmailClient:
             try:
                 response = await self._run(lambda: session.get(url, stream=True, timeout=TIMEOUT_SECONDS))
                 if response.status_code != http.client.OK:
-                    error = _status_error(response.status_code, response.content, response.headers)
+                    error = status_error(response.status_code, response.content, response.headers)
                     if isinstance(error, RateLimitedError):
                         self._refused("attachments.get", error)
                     raise _stale_reference(error)
@@ -370,72 +363,7 @@ def _stale_tokens(page_token: str | None) -> Iterator[None]:
         raise
 
 
-# What Google says to a service account's assertion whose times are not about now.
-_CLOCK_REFUSED = "Invalid JWT: Token must be a short-lived token"
-
-
-def mapped(work: Callable[[], Result]) -> Result:
-    """Run ``work`` and turn what the Google libraries raise into errors of our own tree."""
-    try:
-        return work()
-    except HttpError as error:
-        raise _status_error(error.resp.status, error.content, error.resp) from error
-    except RefreshError as error:
-        if error.retryable:
-            raise GmailUnavailableError(f"the token endpoint failed: {error}") from error
-        if _CLOCK_REFUSED in str(error):
-            # Nobody must look at the mailbox because a clock was wrong for a minute.
-            raise GmailUnavailableError(f"this machine's clock is not Google's: {error}") from error
-        raise AuthorizationError(f"Google refuses these credentials: {error}") from error
-    except TransportError as error:
-        raise GmailUnavailableError(f"the token endpoint does not answer: {error}") from error
-    except GoogleAuthError as error:
-        raise AuthorizationError(f"these credentials do not work: {error}") from error
-    except (httplib2.HttpLib2Error, http.client.HTTPException, requests.RequestException, OSError) as error:
-        raise GmailUnavailableError(f"Gmail does not answer: {type(error).__name__}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise GmailUnavailableError("Gmail's answer broke off") from error
-
-
 def _stale_reference(error: MailstreamError) -> MailstreamError:
     """Gmail says "Invalid attachment token" (400) of a reference that has expired."""
     stale = type(error) is GmailError and "attachment token" in str(error).lower()
     return NotFoundError(str(error)) if stale else error
-
-
-_PROJECT_REASONS = {"rateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
-_QUOTA_REASONS = {"userRateLimitExceeded", *_PROJECT_REASONS}
-
-
-def _status_error(status: int, content: bytes, headers: Any) -> MailstreamError:
-    reason, message = _reason(content)
-    retry_after = headers.get("retry-after") if headers is not None else None
-    wait_seconds = float(retry_after) if retry_after and str(retry_after).isdigit() else None
-    text = f"Gmail answered {status} {reason}: {message}"
-    if status == http.client.TOO_MANY_REQUESTS or reason in _QUOTA_REASONS:
-        limited = RateLimitedError(text, retry_after_seconds=wait_seconds)
-        if "concurrent" in message.lower():
-            limited.scope = "concurrency"
-        elif reason in _PROJECT_REASONS and wait_seconds is None:
-            limited.scope = "project"
-        return limited
-    if status >= http.client.INTERNAL_SERVER_ERROR:
-        return GmailUnavailableError(text, retry_after_seconds=wait_seconds)
-    if status == http.client.NOT_FOUND:
-        return NotFoundError(text)
-    if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
-        return AuthorizationError(text)
-    if reason == "failedPrecondition":
-        # Healthy messages answer this now and then; a mailbox without Gmail answers it always.
-        return FailedPreconditionError(text)
-    return GmailError(text)
-
-
-def _reason(content: bytes) -> tuple[str, str]:
-    """Google's own reason and message out of an error body, or what there is of them."""
-    try:
-        error = json.loads(content)["error"]
-        details = error.get("errors") or [{}]
-        return str(details[0].get("reason", error.get("status", ""))), str(error.get("message", ""))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return "", ""

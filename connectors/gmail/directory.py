@@ -8,7 +8,7 @@ from google.api_core.client_options import ClientOptions
 from googleapiclient.discovery import build
 
 from connectors.gmail.auth import credentials_from
-from connectors.gmail.client import mapped
+from connectors.gmail.mapped import mapped
 
 USERS_SCOPE = "https://www.googleapis.com/auth/admin.directory.user.readonly"
 MEMBERS_SCOPE = "https://www.googleapis.com/auth/admin.directory.group.member.readonly"

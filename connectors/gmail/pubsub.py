@@ -12,7 +12,8 @@ from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient.discovery import build
 
 from connectors.errors import ConfigurationError
-from connectors.gmail.client import google_http, mapped
+from connectors.gmail.client import google_http
+from connectors.gmail.mapped import mapped
 
 SCOPES = ("https://www.googleapis.com/auth/pubsub",)
 MAX_MESSAGES = 100

@@ -110,45 +110,22 @@ def compare(
     ``label_names`` are the API's by id. Left out are messages that the mailbox got before ``since``, and
     those of which either side heard within the grace: the other may be about to. Times in milliseconds.
     """
-    result = Comparison(record.mailbox_id, record.epoch, None, now)
-    seen: dict[str, Observation] = {}  # the newest with its parts
-    gone: set[str] = set()
-    moved: dict[str, int] = {}  # when anybody last heard of a message
-    days: defaultdict[str, Day] = defaultdict(Day)
-    imap_seconds: defaultdict[str, list[float]] = defaultdict(list)
+    found = _Observed(Comparison(record.mailbox_id, record.epoch, None, now))
     for said in observations:
-        if said.epoch != record.epoch:
-            continue
-        if said.kind == "spent":
-            days[_day(said.observed_at)].api_bytes += said.spent_bytes
-            days[_day(said.observed_at)].api_requests += said.spent_requests
-            continue
-        result.begun_at = min(result.begun_at or said.observed_at, said.observed_at)
-        moved[said.message_id] = max(moved.get(said.message_id, 0), said.observed_at)
-        day = days[_day(said.observed_at)]
-        day.imap_bytes += said.spent_bytes
-        day.imap_requests += said.spent_requests
-        if said.kind == "gone":
-            gone.add(said.message_id)
-        elif said.kind == "labels" and said.message_id in seen:
-            seen[said.message_id] = seen[said.message_id].model_copy(update={"label_ids": said.label_ids})
-        elif said.kind == "seen":
-            gone.discard(said.message_id)
-            seen[said.message_id] = said
-            day.observed += 1
-            if said.received_at is not None and said.received_at >= result.begun_at:
-                imap_seconds[_day(said.observed_at)].append((said.observed_at - said.received_at) / 1000)
-    received = {key: said.received_at for key, said in seen.items()}
-    _latencies(days, imap_seconds, changes, received, moved, result.begun_at, record.epoch)
+        if said.epoch == record.epoch:
+            found.add(said)
+    result, days = found.result, found.days
+    received = {key: said.received_at for key, said in found.seen.items()}
+    _latencies(days, found.imap_seconds, changes, received, found.moved, result.begun_at, record.epoch)
     states = _states(registers)
-    observed = {key: said for key, said in seen.items() if key not in gone}
+    observed = {key: said for key, said in found.seen.items() if key not in found.gone}
     names = {label_id: label_id_of(name) for label_id, name in label_names.items() if label_id != name}
     live = {key for key, state in states.items() if state.live}
     for message_id in sorted(observed.keys() | live):
         said_of = observed.get(message_id)
         state = states.get(message_id)
         got_at = said_of.received_at if said_of is not None else _sent_at(state)
-        if (got_at or now) < since or now - moved.get(message_id, 0) < grace_milliseconds:
+        if (got_at or now) < since or now - found.moved.get(message_id, 0) < grace_milliseconds:
             continue
         result.messages += 1
         kind = None
@@ -163,9 +140,44 @@ def compare(
             result.unread += same is None
         if kind is not None:
             result.differences[kind].append(message_id)
-            days[_day(moved.get(message_id) or got_at or now)].differences += 1
+            days[_day(found.moved.get(message_id) or got_at or now)].differences += 1
     result.by_day = dict(days)
     return result
+
+
+@dataclass
+class _Observed:
+    """What IMAP saw, in the order in which it saw it."""
+
+    result: Comparison
+    seen: dict[str, Observation] = field(default_factory=dict)  # the newest with its parts
+    gone: set[str] = field(default_factory=set)
+    moved: dict[str, int] = field(default_factory=dict)  # when anybody last heard of a message
+    days: defaultdict[str, Day] = field(default_factory=lambda: defaultdict(Day))
+    imap_seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, said: Observation) -> None:
+        result, day = self.result, self.days[_day(said.observed_at)]
+        if said.kind == "spent":
+            day.api_bytes += said.spent_bytes
+            day.api_requests += said.spent_requests
+            return
+        result.begun_at = min(result.begun_at or said.observed_at, said.observed_at)
+        self.moved[said.message_id] = max(self.moved.get(said.message_id, 0), said.observed_at)
+        day.imap_bytes += said.spent_bytes
+        day.imap_requests += said.spent_requests
+        if said.kind == "gone":
+            self.gone.add(said.message_id)
+        elif said.kind == "labels" and said.message_id in self.seen:
+            known = self.seen[said.message_id]
+            self.seen[said.message_id] = known.model_copy(update={"label_ids": said.label_ids})
+        elif said.kind == "seen":
+            self.gone.discard(said.message_id)
+            self.seen[said.message_id] = said
+            day.observed += 1
+            if said.received_at is not None and said.received_at >= result.begun_at:
+                seconds = (said.observed_at - said.received_at) / 1000
+                self.imap_seconds[_day(said.observed_at)].append(seconds)
 
 
 def _latencies(

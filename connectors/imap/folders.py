@@ -10,7 +10,6 @@ from __future__ import annotations
 import imaplib
 import json
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -319,50 +318,6 @@ def all_uids(client: IMAPClient, state: FolderState) -> list[int]:
     )
 
 
-def differing(before: Look, after: Look) -> tuple[dict[str, Seen], dict[str, Seen]]:
-    """The messages by id of the folders that are not the same in both looks."""
-    keys = [key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)]
-    return by_id(before[key] for key in keys if key in before), by_id(
-        after[key] for key in keys if key in after
-    )
-
-
-def by_id(states: Iterable[FolderState]) -> dict[str, Seen]:
-    """The messages of some folders by their ids."""
-    return {seen.message_id: seen for state in states for seen in state.messages.values()}
-
-
-# --- what survives a restart -----------------------------------------------------------------------------
-
-
-def remembered(look: Look) -> str | None:
-    """How the folders stood, in short: UIDVALIDITY, MODSEQ and UIDs. None where changes are not counted."""
-    if any(state.modseq is None for state in look.values()):
-        return None
-    return json.dumps(
-        {key: [state.uidvalidity, state.modseq, ranges(state.messages)] for key, state in look.items()},
-        separators=(",", ":"),
-    )
-
-
-def ranges(uids: Iterable[int]) -> str:
-    """UIDs as IMAP writes sets of them: ``1:500,502``."""
-    runs: list[list[int]] = []
-    for uid in sorted(uids):
-        if runs and uid == runs[-1][1] + 1:
-            runs[-1][1] = uid
-        else:
-            runs.append([uid, uid])
-    return ",".join(f"{first}:{last}" if last > first else str(first) for first, last in runs)
-
-
-def unranged(text: str) -> Iterator[int]:
-    """The UIDs of such a set."""
-    for run in filter(None, text.split(",")):
-        first, _, last = run.partition(":")
-        yield from range(int(first), int(last or first) + 1)
-
-
 def _uids_of(text: str, among: dict[int, Seen]) -> list[int]:
     """Those of a set that are ``among`` some; the set may be far larger."""
     runs = [run.partition(":") for run in filter(None, text.strip().split(","))]
@@ -374,29 +329,3 @@ def _uids_of(text: str, among: dict[int, Seen]) -> list[int]:
         else:
             found += [uid for uid in among if low <= uid <= high]
     return found
-
-
-def as_remembered(state: str, look: Look, changed: dict[str, set[int]], gmail: bool) -> Look | None:
-    """The look that ``remembered`` wrote down, out of today's; None where it cannot be told any more.
-
-    What has changed since bears labels that nobody has, so that whoever compares finds it different. At Gmail
-    a message that is gone has left no id, and only a comparison with the index can tell which it was.
-    Raises EpochEndedError.
-    """
-    old: Look = {}
-    for key, (uidvalidity, _, uids) in json.loads(state).items():
-        now = look.get(key)
-        if now is not None and now.uidvalidity != uidvalidity:
-            raise EpochEndedError("a folder's UIDVALIDITY has changed")
-        messages: dict[int, Seen] = {}
-        for uid in unranged(uids):
-            seen = now.messages.get(uid) if now is not None else None
-            if seen is not None:
-                messages[uid] = seen._replace(labels=UNKNOWN) if uid in changed.get(key, ()) else seen
-            elif gmail:
-                return None
-            else:
-                messages[uid] = Seen(plain_id(key, uidvalidity, uid), None, UNKNOWN)
-        folder = now.folder if now is not None else Folder(key, "", None)
-        old[key] = FolderState(folder, uidvalidity, 0, None, messages)
-    return old

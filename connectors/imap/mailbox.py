@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,26 +27,21 @@ from connectors.errors import (
     GmailUnavailableError,
     HistoryExpiredError,
     NotFoundError,
-    PageTokenExpiredError,
 )
 from connectors.gmail.message import MailMessage
 from connectors.imap.connection import ImapConnection, fetch
 from connectors.imap.folders import (
-    UNKNOWN,
     Folder,
     Look,
     Looker,
     Seen,
-    as_remembered,
-    by_id,
-    differing,
     is_gmail,
     list_folders,
-    remembered,
 )
+from connectors.imap.looks import as_remembered, by_id, entries, listed, remembered
 from connectors.imap.outline import Decoder, Reference, assemble, outline, small
-from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
-from schemas.events import HIDDEN_LABELS, ChangeKind, now_milliseconds
+from connectors.mail_source import HistoryPage, ListingPage, Position
+from schemas.events import now_milliseconds
 from schemas.mime import Part, parse
 
 LIST_PAGE_SIZE = 500
@@ -144,7 +139,7 @@ class ImapMailbox:
         found = await self._search(query, look) if query else None
         page: list[tuple[str, str | None]] = []
         last = ""
-        for place, seen in _listed(look, page_token, include_spam_trash):
+        for place, seen in listed(look, page_token, include_spam_trash):
             if label_id is not None and label_id not in seen.labels:
                 continue
             if found is not None and seen.message_id not in found:
@@ -166,12 +161,12 @@ class ImapMailbox:
             before = await self._remembered_look(start_history_id, after)
         self._number = max(self._number, start_history_id)
         number = self._next_number()
-        entries = list(_entries(before, after, number))
-        if not entries:
+        happened = list(entries(before, after, number))
+        if not happened:
             self._keep({start_history_id: after})
             return HistoryPage([], start_history_id, None)
         self._keep({start_history_id: before, number: after})
-        return HistoryPage(entries, number, None, remembered(after))
+        return HistoryPage(happened, number, None, remembered(after))
 
     async def labels(self) -> dict[str, str]:
         """The labels' names by id, of those that are in use."""
@@ -418,45 +413,3 @@ def _block(answer: dict[bytes, Any]) -> bytes | None:
 def _open(client: IMAPClient, folder: Folder) -> int:
     """Open a folder for reading; returns its UIDVALIDITY. A folder shows moves when it is opened again."""
     return int(client.select_folder(folder.name, readonly=True)[b"UIDVALIDITY"])
-
-
-def _listed(look: Look, page_token: str | None, include_spam_trash: bool) -> Iterator[tuple[str, Seen]]:
-    """The messages behind a place in the listing, each with its own. Raises PageTokenExpiredError."""
-    key, _, uid = (page_token or "").partition(".")
-    keys = list(look)
-    if page_token is not None and (key not in look or not uid.isdecimal()):
-        raise PageTokenExpiredError("the listing stood in a folder that is gone")
-    for at in keys[keys.index(key) if key else 0 :]:
-        state = look[at]
-        if not include_spam_trash and state.folder.label in HIDDEN_LABELS:
-            continue
-        for number in sorted(state.messages, reverse=True):
-            if at != key or number < int(uid):
-                yield f"{at}.{number}", state.messages[number]
-
-
-def _entries(before: Look, after: Look, number: int) -> Iterator[HistoryEntry]:
-    """What happened between two looks, as the history of Gmail would say it."""
-    old, new = differing(before, after)
-    for message_id, seen in new.items():
-        known = old.get(message_id)
-        entry = partial(_entry, number, seen)
-        if known is None:
-            # All its labels too: only they say that one which was deleted is there again.
-            yield entry(ChangeKind.LABELS, seen.labels)
-            yield entry(ChangeKind.UPSERT)
-        elif known.labels == UNKNOWN:
-            yield entry(ChangeKind.LABELS, seen.labels)
-        elif known.labels != seen.labels:
-            if removed := known.labels - seen.labels:
-                yield entry(ChangeKind.LABEL_REMOVED, removed)
-            if added := seen.labels - known.labels:
-                yield entry(ChangeKind.LABEL_ADDED, added)
-    for message_id, seen in old.items():
-        if message_id not in new:
-            yield HistoryEntry(ChangeKind.DELETE, message_id, seen.thread_id, number)
-
-
-def _entry(number: int, seen: Seen, kind: ChangeKind, changed: frozenset[str] = frozenset()) -> HistoryEntry:
-    labels = tuple(sorted(seen.labels))
-    return HistoryEntry(kind, seen.message_id, seen.thread_id, number, tuple(sorted(changed)), labels)

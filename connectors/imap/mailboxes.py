@@ -11,7 +11,7 @@ from google.auth.transport.requests import Request
 
 from connectors.errors import ConfigurationError
 from connectors.gmail.auth import IMAP_SCOPES, credentials_from
-from connectors.gmail.client import mapped
+from connectors.gmail.mapped import mapped
 from connectors.imap.connection import Budget, ImapAccount, ImapConnection
 from connectors.imap.mailbox import ImapMailbox
 from connectors.tls import tls_context

@@ -152,6 +152,11 @@ class _Workbook:
         self._last_row = (sheet, row)
 
     def _record(self, kind: int, parts: list[bytes], sheet: int) -> None:
+        if not self._value(kind, parts, sheet) and not self._setting(kind, parts):
+            self._object(kind, parts, sheet)
+
+    def _setting(self, kind: int, parts: list[bytes]) -> bool:
+        """Whether it is what holds for the whole workbook."""
         body = parts[0]
         if kind == _CODEPAGE:
             number = struct.unpack_from("<H", body)[0]
@@ -173,7 +178,14 @@ class _Workbook:
             self._codes[number] = self._long(body[2:]) if self._biff_8 else self._short(body[2:])
         elif kind == _XF:
             self._styles.append(struct.unpack_from("<H", body, 2)[0])
-        elif kind == _LABELSST:
+        else:
+            return False
+        return True
+
+    def _value(self, kind: int, parts: list[bytes], sheet: int) -> bool:
+        """Whether it is the value of a cell, or of several."""
+        body = parts[0]
+        if kind == _LABELSST:
             row, _, _, number = struct.unpack_from("<HHHI", body)
             self._cell(sheet, row, self._strings[number])
         elif kind in (_LABEL, _RSTRING):
@@ -204,7 +216,14 @@ class _Workbook:
         elif kind == _BOOLERR:
             row, _, _, value, is_error = struct.unpack_from("<HHHBB", body)
             self._cell(sheet, row, ERRORS.get(value, "") if is_error else ("FALSE", "TRUE")[value & 1])
-        elif kind in (_HEADER, _FOOTER) and body:
+        else:
+            return False
+        return True
+
+    def _object(self, kind: int, parts: list[bytes], sheet: int) -> None:
+        """What stands around the cells: headers, text boxes, links, charts' names, notes."""
+        body = parts[0]
+        if kind in (_HEADER, _FOOTER) and body:
             text = self._long(body) if self._biff_8 else self._short(body)
             self._say(sheet, _HEADER_CODES.sub(" ", text))
         elif kind == _TXO:

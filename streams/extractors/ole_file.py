@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 
 import olefile
 
@@ -57,6 +58,12 @@ def write(streams: Streams) -> bytes:
     # Streams below this size must be in the mini stream, unless they are as long as this.
     padded = {path: data.ljust(4096, b"\0") if data else data for path, data in streams.items()}
     starts = {path: store(data) if data else _END for path, data in padded.items()}
+    directory_start = store(_directory(padded, starts))
+    return _with_tables(sectors, fat, directory_start)
+
+
+def _directory(streams: Streams, starts: Mapping[tuple[str, ...], int]) -> bytes:
+    """The entries of streams and of the folders they are in, each with its next sibling and first child."""
     folders = {path[:depth] for path in streams for depth in range(len(path))}
     entries = [(), *sorted((folders | streams.keys()) - {()}, key=lambda path: (len(path), path))]
     numbers = {path: number for number, path in enumerate(entries)}
@@ -82,9 +89,13 @@ def write(streams: Streams) -> bytes:
             0,
             0,
             starts[path] if is_stream else (_END if not path else 0),
-            len(padded[path]) if is_stream else 0,
+            len(streams[path]) if is_stream else 0,
         )
-    directory_start = store(directory)
+    return directory
+
+
+def _with_tables(sectors: list[bytes], fat: list[int], directory_start: int) -> bytes:
+    """Header, sectors, and the tables that say which sector follows which."""
     # The table has an entry for each of its own sectors, and of those that list it, too.
     fat_count = difat_count = 0
     while True:

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from cli import probes
 from cli.probes import STALLED_SECONDS, Probes
 from connectors.elasticsearch import Index
-from connectors.kafka import LagMeter
+from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
 from devstack.stack import Stack
 from schemas import topics

@@ -13,7 +13,8 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
 from connectors.errors import GmailError
-from connectors.kafka import LagMeter, Producer, Record, read_all
+from connectors.kafka import Producer, Record, read_all
+from connectors.lag import LagMeter
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack

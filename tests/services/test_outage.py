@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from connectors.elasticsearch import Index
-from connectors.kafka import LagMeter, Producer, read_all
+from connectors.kafka import Producer, read_all
+from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
 from devstack.stack import Stack
 from schemas import topics

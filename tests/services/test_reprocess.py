@@ -23,7 +23,8 @@ from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.errors import UnavailableError
-from connectors.kafka import LagMeter, Producer, Record, consumer, read_all
+from connectors.kafka import Producer, Record, consumer, read_all
+from connectors.lag import LagMeter
 from devstack.stack import Stack
 from schemas import mapping, topics
 from schemas.events import Deferred, MailboxRecord

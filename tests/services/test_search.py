@@ -26,9 +26,10 @@ from schemas.registers import (
     content_version,
 )
 from search.access import Access
+from search.cursors import CursorError
 from search.query import parse
 from search.results import Mode, Results
-from search.retrieval import CursorError, Retrieval
+from search.retrieval import Retrieval
 from search.suggestions import suggest
 from streams.index import Indexer
 

@@ -11,9 +11,10 @@ from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError
 from devstack.stack import Stack
 from search.conditions import MAX_LEAVES, MAX_ON_PARTS, MAX_VALUE_CHARACTERS
+from search.cursors import MAX_CANDIDATES, written_cursor
 from search.query import MAX_DEPTH, parse
 from search.results import Mode
-from search.retrieval import MAX_CANDIDATES, MAX_WORDS, _cursor
+from search.retrieval import MAX_WORDS
 from search.suggestions import MAX_CHARACTERS as MAX_BEGINNING_CHARACTERS
 from tests.access_fuzz import MARKER, api
 from tests.pipelines import emptied
@@ -214,7 +215,7 @@ async def test_no_page_is_deeper_than_the_server_looks(asked: tuple[httpx.AsyncC
             ),
             *([None, "x"], [0, None], [0, {"script": "1"}], [[0], "x"], [0, "x", "y"], [], [{"a": 1}]),
         ):
-            cursor = _cursor(position, parse(text), Mode(mode))
+            cursor = written_cursor(position, parse(text), Mode(mode))
             await _status(client, text, mode=mode, cursor=cursor, limit=100)
         for body in kept.bodies:
             assert body.get("size", 0) <= MAX_CANDIDATES

@@ -11,7 +11,8 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError, UnavailableError
-from connectors.kafka import LagMeter, read_all, read_table
+from connectors.kafka import read_all, read_table
+from connectors.lag import LagMeter
 from devstack.gmail.errors import rate_limited
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cli.forks import Fork
-from connectors.kafka import LagMeter, Producer
+from connectors.kafka import Producer
+from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
 from devstack.stack import Stack
 from schemas import topics

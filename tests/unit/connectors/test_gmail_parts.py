@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connectors.errors import AuthorizationError, ConfigurationError, GmailUnavailableError
 from connectors.gmail.base64_stream import AttachmentData
-from connectors.gmail.client import mapped
+from connectors.gmail.mapped import mapped
 from connectors.gmail.message import decode_base64url, from_json
 from connectors.vault import Vault, new_key
 from schemas import mime

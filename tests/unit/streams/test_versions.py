@@ -24,8 +24,9 @@ from schemas.registers import (
 from streams.dead_letters import DeadLetters
 from streams.extract import Extract
 from streams.forward import DocumentsLog, Winner
-from streams.index import Indexer, _Group, _works
+from streams.index import Indexer, _works
 from streams.letter_box import LetterBox
+from streams.plans import Group
 
 CHANGE = MessageChange(mailbox_id="b", message_id="m", kind=ChangeKind.DELETE, epoch=1, history_id=2)
 LABELS = LabelsRegister(mailbox_id="b", message_id="m", epoch=1, history_id=2, label_ids=("INBOX",))
@@ -106,7 +107,7 @@ async def test_a_register_of_a_higher_major_version_is_a_dead_letter() -> None:
 def test_a_trace_is_one_span_a_message_whatever_its_registers_are_called() -> None:
     """The headers of a schema are not a trace's: without one, nobody traces; with one, once."""
     deleted = DeletedRegister(mailbox_id="b", message_id="m", epoch=1, history_id=3)
-    group = _Group("b", "m")
+    group = Group("b", "m")
     for trace in ((), (("traceparent", b"00-1-2-01"),)):
         group.registers = [
             (
