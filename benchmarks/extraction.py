@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -60,7 +61,7 @@ def measure(files: Sequence[Path], *, ocr: bool, names: Sequence[str]) -> dict[s
             started = time.monotonic()
             stack.enter_context(reader)
             results[reader.name].start_seconds = time.monotonic() - started
-            footprints[reader.name] = Footprint(reader.processes)
+            footprints[reader.name] = Footprint(reader.processes, partial(_others, reader, readers))
         for number in range(ROUNDS):
             for reader in readers[number % len(readers) :] + readers[: number % len(readers)]:
                 _progress(f"OCR {'on' if ocr else 'off'}, round {number + 1} of {ROUNDS}: {reader.name}")
@@ -128,6 +129,13 @@ def slowest(results: Mapping[str, Result], count: int) -> str:
             for file in files
         ],
     )
+
+
+def _others(reader: Reader, readers: Sequence[Reader]) -> list[int]:
+    """The engine runs in this process, whose children are the other readers, too."""
+    return [
+        pid for other in readers if other is not reader for pid in other.processes() if pid != os.getpid()
+    ]
 
 
 def _progress(line: str) -> None:

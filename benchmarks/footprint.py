@@ -16,10 +16,14 @@ SAMPLE_SECONDS = 0.5
 
 class Footprint:
     """While its context is open: the most memory (MiB; what processes share counts once), and the processor
-    seconds that were spent. May be entered again, and goes on counting."""
+    seconds that were spent, by ``roots`` and all below them but for ``without``. May be entered again, and goes
+    on counting."""
 
-    def __init__(self, roots: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self, roots: Callable[[], Sequence[int]], without: Callable[[], Sequence[int]] = tuple
+    ) -> None:
         self._roots = roots
+        self._without = without
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._before: dict[int, float] = {}
@@ -28,7 +32,7 @@ class Footprint:
         self.processor_seconds = 0.0
 
     def __enter__(self) -> Self:
-        self._before = {process.pid: _spent(process) for process in _family(self._roots())}
+        self._before = {process.pid: _spent(process) for process in _family(self._roots(), self._without())}
         self._seen = {}
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -52,14 +56,14 @@ class Footprint:
             self._look()
 
     def _look(self) -> set[int]:
-        there = {process.pid: process for process in _family(self._roots())}
+        there = {process.pid: process for process in _family(self._roots(), self._without())}
         self._seen |= there
         self.memory_mib = max(self.memory_mib, sum(map(_memory_mib, there)))
         return set(there)
 
 
-def _family(roots: Sequence[int]) -> list[Process]:
-    """The processes that are there now: the roots and their descendants."""
+def _family(roots: Sequence[int], without: Sequence[int]) -> list[Process]:
+    """The processes that are there now: the roots and their descendants, but for those of ``without``."""
     processes = read_processes()
     children: dict[int, list[int]] = {}
     for process in processes.values():
@@ -67,8 +71,9 @@ def _family(roots: Sequence[int]) -> list[Process]:
     found, waiting = [], [pid for pid in roots if pid in processes]
     while waiting:
         pid = waiting.pop()
-        found.append(processes[pid])
-        waiting += children.get(pid, [])
+        if pid not in without:
+            found.append(processes[pid])
+            waiting += children.get(pid, [])
     return found
 
 

@@ -134,19 +134,8 @@ def kafka_server(
         f"{distribution.kafka_libraries}/*",
     ]
     if not (data / "meta.properties").exists():
-        cluster = uuid.uuid4().hex[:22]
-        _run(
-            [
-                *java,
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                cluster,
-                "-c",
-                str(properties),
-                *format_options,
-            ]
-        )
+        storage = ("kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(properties))
+        _run([*java, *storage, *format_options])
     bootstrap = f"{HOST}:{broker}"
     return LocalServer(
         name="Kafka",

@@ -9,11 +9,11 @@ import base64
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from devstack.gmail.errors import ApiError
 from devstack.gmail.faults import FaultPlan
+from devstack.gmail.imap_folders import FOLDERS, SPECIAL, ImapFolders, shown_label
 from devstack.gmail.imap_sections import Entity, section, structure
 from devstack.gmail.message import MessageReader, StoredMessage
 from devstack.gmail.oauth import OAuth
@@ -26,70 +26,11 @@ CAPABILITIES = (
 )
 MAIL_SCOPE = "https://mail.google.com/"
 IDLE_POLL_SECONDS = 0.1
-FIRST_UIDVALIDITY = 600_000_001
-_SPECIAL = {"[Gmail]/All Mail": "\\All", "[Gmail]/Spam": "\\Junk", "[Gmail]/Trash": "\\Trash"}
-_FOLDERS = ("INBOX", "[Gmail]", *_SPECIAL)
 _FLAGS = {"STARRED": "\\Flagged", "DRAFT": "\\Draft"}
-_GMAIL_LABELS = {
-    "INBOX": "\\Inbox",
-    "SENT": "\\Sent",
-    "STARRED": "\\Starred",
-    "IMPORTANT": "\\Important",
-    "DRAFT": "\\Draft",
-}
 _HIDDEN = {"UNREAD", "SPAM", "TRASH", "CHAT"}  # said by flags and folders; categories are not said at all
 _BODY = re.compile(r"BODY(\.PEEK)?\[([A-Z0-9.]*)\](?:<(\d+)\.(\d+)>)?", re.IGNORECASE)
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _LITERAL = re.compile(rb"\{(\d+)(\+?)\}\r\n$")
-
-
-@dataclass
-class Folder:
-    """The UIDs of one folder. A message that leaves and comes back gets a new one, as everywhere."""
-
-    uidvalidity: int
-    uids: dict[str, int] = field(default_factory=dict)  # by message id, in the order of the UIDs
-    uidnext: int = 1
-
-    def refresh(self, messages: list[StoredMessage]) -> None:
-        """Give UIDs to what is new, oldest first, and take them from what has left."""
-        there = {message.id for message in messages}
-        self.uids = {message_id: uid for message_id, uid in self.uids.items() if message_id in there}
-        for message in reversed(messages):
-            if message.id not in self.uids:
-                self.uids[message.id] = self.uidnext
-                self.uidnext += 1
-
-
-class ImapFolders:
-    """The folders of every mailbox; they outlive the connections."""
-
-    def __init__(self) -> None:
-        self._folders: dict[tuple[str, str], Folder] = {}
-        self._uidvalidity = FIRST_UIDVALIDITY
-
-    def folder(self, mailbox: Mailbox, name: str) -> Folder:
-        """A folder as of now. Raises KeyError where there is none of that name."""
-        if name not in _FOLDERS or name == "[Gmail]":
-            raise KeyError(name)
-        found = self._folders.setdefault((mailbox.address, name), Folder(self._uidvalidity))
-        found.refresh([message for message in mailbox.messages() if _is_in(message, name)])
-        return found
-
-    def renew(self, address: str) -> None:
-        """Every folder of a mailbox is made anew: other UIDVALIDITY, other UIDs."""
-        self._uidvalidity += 1
-        self._folders = {key: folder for key, folder in self._folders.items() if key[0] != address}
-
-
-def _is_in(message: StoredMessage, name: str) -> bool:
-    if name == "[Gmail]/Trash":
-        return message.has("TRASH")
-    if name == "[Gmail]/Spam":
-        return message.has("SPAM") and not message.has("TRASH")
-    if message.has("TRASH") or message.has("SPAM"):
-        return False
-    return name == "[Gmail]/All Mail" or message.has("INBOX")
 
 
 class ImapServer:
@@ -254,9 +195,9 @@ class Session:
         return f"OK {grant.address} authenticated (Success)"
 
     async def _list(self, _: str) -> str:
-        for name in _FOLDERS:
+        for name in FOLDERS:
             flags = "\\HasChildren \\Noselect" if name == "[Gmail]" else "\\HasNoChildren"
-            special = f" {_SPECIAL[name]}" if name in _SPECIAL else ""
+            special = f" {SPECIAL[name]}" if name in SPECIAL else ""
             await self._say(f'* LIST ({flags}{special}) "/" "{name}"'.encode())
         return "OK Success"
 
@@ -334,7 +275,7 @@ class Session:
 
     async def _fetched(self, number: int, uid: int, message: StoredMessage, items: str) -> None:
         assert self._mailbox is not None
-        labels = [_label(self._mailbox, label) for label in message.labels if label not in _HIDDEN]
+        labels = [shown_label(self._mailbox, label) for label in message.labels if label not in _HIDDEN]
         flags = [_FLAGS[label] for label in message.labels if label in _FLAGS]
         if not message.has("UNREAD"):
             flags.append("\\Seen")
@@ -438,23 +379,3 @@ def _set(text: str, highest: int) -> Callable[[int], bool]:
         ends = [highest if end == "*" else int(end) for end in (first, last or first)]
         runs.append((min(ends), max(ends)))
     return lambda uid: any(low <= uid <= high for low, high in runs)
-
-
-def _label(mailbox: Mailbox, label_id: str) -> str | None:
-    """A label as X-GM-LABELS writes it; None for those that IMAP does not show."""
-    if label_id.startswith("CATEGORY_"):
-        return None
-    name = _GMAIL_LABELS.get(label_id) or utf7(mailbox.label_name(label_id))
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def utf7(text: str) -> str:
-    """The modified UTF-7 of RFC 3501, in which folders and labels are written."""
-    written = []
-    for ascii_run, other in re.findall(r"([ -~]+)|([^ -~]+)", text):
-        if ascii_run:
-            written.append(ascii_run.replace("&", "&-"))
-        else:
-            coded = base64.b64encode(other.encode("utf-16-be")).rstrip(b"=").replace(b"/", b",")
-            written.append(f"&{coded.decode()}-")
-    return "".join(written)
