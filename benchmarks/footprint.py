@@ -16,8 +16,8 @@ SAMPLE_SECONDS = 0.5
 
 class Footprint:
     """While its context is open: the most memory (MiB; what processes share counts once), and the processor
-    seconds that were spent, by ``roots`` and all below them but for ``without``. May be entered again, and goes
-    on counting."""
+    seconds that were spent, by ``roots`` and all below them but for ``without``. May be entered again, and
+    goes on counting."""
 
     def __init__(
         self, roots: Callable[[], Sequence[int]], without: Callable[[], Sequence[int]] = tuple
