@@ -18,6 +18,7 @@ from schemas import mime
 from schemas.outcomes import Outcome
 from streams import parser_process
 from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.extractors.assembly import MAX_RAW_CHARACTERS
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.parser_pool import PoolConfig
 from tests import bombs
@@ -207,6 +208,7 @@ async def test_names_do_no_harm(watched: Watched) -> None:
     shown = list(bombs.NAMES.values())
     assert [name for _, name in found] == shown
     assert all(raw is not None and "\0" not in raw for raw, _ in found)
+    assert max(len(raw or "") for raw, _ in found) == MAX_RAW_CHARACTERS
     packed = archive(*((name, b"harmless") for name in bombs.NAMES if "\0" not in name))
     result = await watched.read(packed, "names.zip")
     assert {child.outcome for child in result.children} == {Outcome.TEXT}
