@@ -126,8 +126,10 @@ def _laugh(xml: bytes, levels: int) -> bytes:
     text = xml.decode()
     head, body = text.split("?>", 1) if text.startswith("<?xml") else ("<?xml version='1.0'", text)
     name = body.lstrip()[1:].split()[0].rstrip(">")
-    for tag in ("</w:t>", "</t>", "</dc:title>"):
+    for tag in ("</w:t>", "</t>", "</dc:creator>"):
         body = body.replace(tag, f"&lol;{tag}", 1)
+    if "&lol;" not in body:
+        raise ValueError("nothing of this part has text to laugh in")
     return f"{head}?><!DOCTYPE {name} [{_laughs(levels)}]>{body}".encode()
 
 
