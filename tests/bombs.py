@@ -106,30 +106,36 @@ def pdf_with_a_loop() -> bytes:
     )
 
 
-_LAUGHS = "".join(
-    f'<!ENTITY lol{n} "{f"&lol{n - 1};" * 10}">' if n else '<!ENTITY lol0 "laughter">' for n in range(10)
-)
+def _laughs(levels: int) -> str:
+    """Entities, each ten of the one before; lol stands for the last."""
+    entities = (
+        f'<!ENTITY lol{n} "{f"&lol{n - 1};" * 10}">' if n else '<!ENTITY lol0 "laughter">'
+        for n in range(levels)
+    )
+    return "".join((*entities, f'<!ENTITY lol "&lol{levels - 1};">'))
 
 
-def laughing(document: bytes, part: str) -> bytes:
-    """An office file with the billion laughs in one of its parts."""
+def laughing(document: bytes, part: str, levels: int) -> bytes:
+    """An office file with the billion laughs (at ten levels) in one of its parts."""
     with zipfile.ZipFile(io.BytesIO(document)) as source:
         entries = [(name, source.read(name)) for name in source.namelist()]
-    return archive(*((name, _laugh(xml) if name == part else xml) for name, xml in entries))
+    return archive(*((name, _laugh(xml, levels) if name == part else xml) for name, xml in entries))
 
 
-def _laugh(xml: bytes) -> bytes:
+def _laugh(xml: bytes, levels: int) -> bytes:
     text = xml.decode()
     head, body = text.split("?>", 1) if text.startswith("<?xml") else ("<?xml version='1.0'", text)
     name = body.lstrip()[1:].split()[0].rstrip(">")
-    for tag in ("</w:t>", "</t>", "</dc:title>"):
-        body = body.replace(tag, f"&lol9;{tag}", 1)
-    return f"{head}?><!DOCTYPE {name} [{_LAUGHS}]>{body}".encode()
+    for tag in ("</w:t>", "</t>", "</dc:creator>"):
+        body = body.replace(tag, f"&lol;{tag}", 1)
+    if "&lol;" not in body:
+        raise ValueError("nothing of this part has text to laugh in")
+    return f"{head}?><!DOCTYPE {name} [{_laughs(levels)}]>{body}".encode()
 
 
-def laughing_svg() -> bytes:
-    shape = "<svg xmlns='http://www.w3.org/2000/svg'><text>quay &lol9;</text></svg>"
-    return f"<?xml version='1.0'?><!DOCTYPE svg [{_LAUGHS}]>{shape}".encode()
+def laughing_svg(levels: int) -> bytes:
+    shape = "<svg xmlns='http://www.w3.org/2000/svg'><text>quay &lol;</text></svg>"
+    return f"<?xml version='1.0'?><!DOCTYPE svg [{_laughs(levels)}]>{shape}".encode()
 
 
 def png(width: int = 100_000, height: int = 100_000) -> bytes:

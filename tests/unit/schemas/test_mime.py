@@ -3,6 +3,7 @@
 from email.message import EmailMessage
 from pathlib import PurePath
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,22 @@ def test_names_and_headers_are_decoded() -> None:
     root = mime.parse(_mail_with_attachments().as_bytes())
     assert root.header("subject") == "Grüße aus Kiel"
     assert [leaf.part.filename for leaf in mime.attachments(root)] == ["räume.pdf", None]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (b"filename*=iso-8859-1''na%EFve.txt", "naïve.txt"),
+        (b"filename*0*=utf-8''na%C3%AF; filename*1=ve.txt", "naïve.txt"),
+        (b"filename*=no-such-charset''xyz.txt", "xyz.txt"),
+        (b"filename*=rot13''xyz.txt", "xyz.txt"),  # Python's, and none of mail's
+        (b"filename*=''xyz.txt; filename*0*=''abc.txt", None),  # Python cannot put these in order
+    ],
+)
+def test_names_in_pieces_and_charsets_are_put_together(parameters: bytes, name: str | None) -> None:
+    """RFC 2231, and what only looks like it."""
+    root = mime.parse(b"Content-Disposition: attachment; " + parameters + b"\n\nx")
+    assert root.filename == name
 
 
 def test_of_an_alternative_the_plain_text_is_the_body() -> None:
