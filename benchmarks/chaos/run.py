@@ -322,9 +322,11 @@ class Storm:
                 if planned.number % max(plan.faults // 4, 1) == 0:
                     self._poison_something(draws)
                 self._bring_about(planned, say)
-            deadline = time.monotonic() + SETTLE_SECONDS
-            while len(self._letters.expected) < plan.messages and time.monotonic() < deadline:
+            there, grown_at = 0, time.monotonic()
+            while there < plan.messages and time.monotonic() < grown_at + SETTLE_SECONDS:
                 time.sleep(0.2)
+                if len(self._letters.expected) > there:
+                    there, grown_at = len(self._letters.expected), time.monotonic()
         finally:
             traffic.enough()
             scene.finish()
