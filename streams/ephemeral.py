@@ -50,8 +50,6 @@ __all__ = [
 ]
 
 Payload = bytes | bytearray | memoryview | AsyncIterator[bytes]
-# Hashing and copying a larger block takes milliseconds: a thread does it, the event loop goes on.
-_THREAD_FROM_BYTES = 1 * MEBIBYTE
 
 
 @dataclass(frozen=True, slots=True)

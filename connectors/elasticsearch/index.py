@@ -79,24 +79,22 @@ class Index:
         """Create the index and its aliases where they are missing, with ``analyzer`` where the server has it
         and ``standard`` where not, for vectors of ``encoder``. Safe to call from several workers."""
         with mapped():
-            version = await oldest_version(self._client)
-            self._sink.packed_vectors = version >= PACKED_VECTORS_SINCE
+            self._sink.packed_vectors = await oldest_version(self._client) >= PACKED_VECTORS_SINCE
             if await self.exists():
                 await self._extend_mapping()
                 return
-            analyzer = await available_analyzer(self._client, analyzer)
-            log.info("creating index %s with the analyzer %s", mapping.index_name(), analyzer)
+            mappings = await suited_mappings(self._client, analyzer, encoder)
+            log.info(
+                "creating index %s with the analyzer %s",
+                mapping.index_name(),
+                mappings["properties"]["text"]["analyzer"],
+            )
             # Every version of the index is made by the template; only the first gets the aliases here. And
             # without it the server would invent a version that was removed in the midst of a write to it.
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={
-                    "settings": mapping.settings(),
-                    "mappings": mapping.mappings(
-                        analyzer, encoder, flat_segments=version >= FLAT_SEGMENTS_SINCE
-                    ),
-                },
+                template={"settings": mapping.settings(), "mappings": mappings},
                 allow_auto_create=False,
             )
             try:
@@ -180,7 +178,14 @@ class Index:
             after = hits[-1]["sort"]
 
 
-async def available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:
+async def suited_mappings(client: AsyncElasticsearch, analyzer: str, encoder: str | None) -> dict[str, Any]:
+    """The mapping with what this server has: ``analyzer`` or ``standard``, and graphs in small segments only
+    where it cannot do without."""
+    flat_segments = await oldest_version(client) >= FLAT_SEGMENTS_SINCE
+    return mapping.mappings(await _available_analyzer(client, analyzer), encoder, flat_segments=flat_segments)
+
+
+async def _available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:
     """The analyzer itself, or ``standard`` where this server does not have it."""
     try:
         await client.indices.analyze(analyzer=analyzer, text="probe")

@@ -16,13 +16,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.bulk import BulkSink
-from connectors.elasticsearch.index import (
-    FLAT_SEGMENTS_SINCE,
-    PACKED_VECTORS_SINCE,
-    Index,
-    available_analyzer,
-    oldest_version,
-)
+from connectors.elasticsearch.index import PACKED_VECTORS_SINCE, Index, oldest_version, suited_mappings
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.server import Server, connected
 from connectors.elasticsearch.vectors import Vectors
@@ -92,11 +86,7 @@ class Versions:
             await self._client.indices.create(
                 index=name,
                 settings={**mapping.settings(), "refresh_interval": "-1"},
-                mappings=mapping.mappings(
-                    await available_analyzer(self._client, analyzer),
-                    encoder,
-                    flat_segments=await oldest_version(self._client) >= FLAT_SEGMENTS_SINCE,
-                ),
+                mappings=await suited_mappings(self._client, analyzer, encoder),
             )
         return next(version for version in await self.all() if version.name == name)
 
