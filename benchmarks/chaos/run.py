@@ -31,7 +31,7 @@ from connectors.errors import MailstreamError
 from connectors.kafka import read_table
 from devstack import local
 from devstack.clamd import clamd_server
-from devstack.gmail.faults import FaultPlan
+from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.server import GmailEmulator
 from devstack.servers import Server
 from devstack.stack import Stack, open_stack
@@ -72,6 +72,7 @@ class Plan:
     targets: tuple[str, ...] | None = None  # of processes and servers; None: all
     longest_seconds: float = 15.0  # that a pause or a cut lasts
     settle_seconds: float = SETTLE_SECONDS
+    always: tuple[dict[str, Any], ...] = ()  # faults that Gmail has all along, see devstack.gmail.faults
     bug: str | None = None
 
 
@@ -182,6 +183,7 @@ def _prepared(
     emulator = GmailEmulator(
         mailboxes(plan.mailboxes, first, letters), notification_interval_seconds=0.05
     ).start()
+    emulator.faults = FaultPlan(parse_faults(list(plan.always)))
     opened.callback(emulator.stop)
     emulator.pubsub.subscribe(SUBSCRIPTION, {"topic": TOPIC})
     temporary = opened.enter_context(_small_file_system(directory / "memory"))

@@ -37,6 +37,8 @@ VIOLATED = {
     "leak a file": ("files:",),
     "skip a page": ("changes:", "index:"),
 }
+# Seconds until a commit are one: a kill finds messages under way whose offsets have been committed.
+SLOW = {"kind": "slow_body", "method": "messages.get", "seconds": 3.0}
 
 
 def test_the_schedule_is_its_seeds() -> None:
@@ -207,6 +209,7 @@ def test_a_planted_bug_is_found(bug: str, stack: Stack, tmp_path: Path) -> None:
         scanner=False,
         kinds=("kill",),
         targets=("extract",),
+        always=(SLOW,),
         bug=bug,
         settle_seconds=60.0,
     )
