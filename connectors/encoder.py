@@ -52,7 +52,7 @@ class MiniLmEncoder:
         options = SessionOptions()
         options.intra_op_num_threads = 1  # texts beside each other, not parts of one that wait for each other
         self._session = InferenceSession(read_model(), options, providers=["CPUExecutionProvider"])
-        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="encoder")
+        self._processors = processors()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See ``Encoder``. Texts beyond 256 word pieces are cut by the model: chunk them first."""
@@ -63,7 +63,9 @@ class MiniLmEncoder:
             ids = np.array([tokens[place] for place in places], dtype=np.int64)
             [vectors[places]] = self._session.run(None, {"ids": ids})
 
-        list(self._threads.map(embed, _batches(tokens)))
+        # Threads of its own: whoever asks beside another shares the processors, and does not wait.
+        with ThreadPoolExecutor(self._processors, thread_name_prefix="encoder") as threads:
+            list(threads.map(embed, _batches(tokens)))
         return vectors
 
 

@@ -37,8 +37,6 @@ from streams.mailboxes import Mailbox, Mailboxes
 from streams.message import MessageExtractor
 from streams.once import Once
 from streams.settle import (
-    BUFFERED_EVENTS,
-    PREFETCHED_EVENTS,
     Ahead,
     BatchLimits,
     create_app,
@@ -74,9 +72,9 @@ class WorkerConfig:
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
     on_assigned: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None  # hears topics and partitions
 
-    def app(self, group: str, buffered_events: int = PREFETCHED_EVENTS) -> faust.App:
+    def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
-        app = create_app(group, self.kafka, self.state_directory / group, buffered_events)
+        app = create_app(group, self.kafka, self.state_directory / group)
 
         async def assigned(*arguments: Any, **_: Any) -> None:
             self.on_assigned((tp.topic, tp.partition) for tp in arguments[-1])
@@ -91,7 +89,7 @@ class WorkerConfig:
 
 def extract_app(config: WorkerConfig) -> faust.App:
     """Changes and listings to registers: one pipeline, but a window for each, so that new mail overtakes."""
-    app = config.app(topics.EXTRACT_GROUP, BUFFERED_EVENTS)
+    app = config.app(topics.EXTRACT_GROUP)
     pipeline = _Pipeline(app, config, topics.CHANGES, topics.EXTRACT_GROUP, "fast")
 
     @app.agent(_topic(app, topics.CHANGES), concurrency=1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 # that the workers share.
 MEMORY_BYTES = 4 * 1024 * 1024
 PATIENCE_SECONDS = 15.0
+# Writes to the shared cache that nobody waits for.
+SHARED_AT_ONCE = 4
 
 Answer = TypeVar("Answer")
 
@@ -49,7 +53,7 @@ class OnceEncoder:
     """An encoder before which repeated texts are looked up: in the process, then where all workers look.
 
     ``once`` None: in the process only. Made on the event loop that ``once`` belongs to; ``encode`` blocks,
-    and is called in a thread.
+    and is called in threads.
     """
 
     def __init__(self, encoder: Encoder, once: Once | None, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -58,12 +62,15 @@ class OnceEncoder:
         self._once = once
         self._loop = asyncio.get_running_loop()
         self._recent: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()  # of ``_recent``
+        self._sharing: deque[Future[None]] = deque()
         self._room = memory_bytes // (4 * VECTOR_DIMENSIONS)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See ``Encoder``: each text that is new is embedded once."""
         digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
-        found = {digest: self._recent[digest] for digest in digests if digest in self._recent}
+        with self._lock:
+            found = {digest: self._recent[digest] for digest in digests if digest in self._recent}
         missing = {d: text for d, text in zip(digests, texts, strict=True) if d not in found}
         if missing:
             keys = {digest: self._key(text) for digest, text in missing.items()}
@@ -77,11 +84,12 @@ class OnceEncoder:
                     vectors = dict(zip(new, self._encoder.encode(list(new.values())), strict=True))
                 found |= vectors
                 self._share({keys[digest]: vector for digest, vector in vectors.items()})
-        for digest, vector in found.items():
-            self._recent[digest] = vector
-            self._recent.move_to_end(digest)
-        while len(self._recent) > self._room:
-            self._recent.popitem(last=False)
+        with self._lock:
+            for digest, vector in found.items():
+                self._recent[digest] = vector
+                self._recent.move_to_end(digest)
+            while len(self._recent) > self._room:
+                self._recent.popitem(last=False)
         return np.stack([found[digest] for digest in digests]) if texts else self._encoder.encode(texts)
 
     def _key(self, text: str) -> str:
@@ -90,7 +98,8 @@ class OnceEncoder:
     def _shared(self, keys: dict[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
         if self._once is None:
             return {}
-        entries = self._ask(self._once.get(list(keys.values()))) or {}
+        asked = asyncio.run_coroutine_threadsafe(self._once.get(list(keys.values())), self._loop)
+        entries = _answer(asked) or {}
         shared = {}
         for digest, key in keys.items():
             vector = _vector(entries.get(key))
@@ -99,17 +108,21 @@ class OnceEncoder:
         return shared
 
     def _share(self, vectors: dict[str, NDArray[np.float32]]) -> None:
+        """Without waiting until it stands, unless many do not: a vector that is lost is computed again."""
         if self._once is not None:
             encoded = {key: base64.b64encode(vector.tobytes()).decode() for key, vector in vectors.items()}
-            self._ask(self._once.put({key: {"vector": value} for key, value in encoded.items()}))
+            entries = {key: {"vector": value} for key, value in encoded.items()}
+            self._sharing.append(asyncio.run_coroutine_threadsafe(self._once.put(entries), self._loop))
+            if len(self._sharing) > SHARED_AT_ONCE:
+                _answer(self._sharing.popleft())
 
-    def _ask(self, question: Coroutine[Any, Any, Answer]) -> Answer | None:
-        future = asyncio.run_coroutine_threadsafe(question, self._loop)
-        try:
-            return future.result(PATIENCE_SECONDS)
-        except TimeoutError:  # the loop is at its end, or too busy for what is to save time
-            future.cancel()
-            return None
+
+def _answer(asked: Future[Answer]) -> Answer | None:
+    try:
+        return asked.result(PATIENCE_SECONDS)
+    except TimeoutError:  # the loop is at its end, or too busy for what is to save time
+        asked.cancel()
+        return None
 
 
 def _vector(entry: object) -> NDArray[np.float32] | None:

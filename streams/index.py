@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,6 +69,8 @@ OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that i
 # Texts that the model is given at once: half a second of two cores. Then somebody else has his turn. Of eight
 # at once it reads a tenth fewer a second, of 32 no more.
 EMBEDDED_AT_ONCE = 16
+# How far the embedding of what is not urgent lets others go first, see nice(1). Linux has it by thread.
+PATIENT_NICENESS = 5
 
 # As long as any topic before this one keeps a record that may speak of a message.
 FORGET_MILLISECONDS = max(
@@ -101,8 +105,11 @@ class Indexer:
         self._max_chunks = min(max_chunks, MAX_CHUNKS)
         self._documents = documents
         self._attempts = attempts  # what processes died on, where somebody counts
-        # Batches are written side by side; the model takes one slice at a time, with all cores.
-        self._encoding = Turns(1)
+        # Batches are written side by side; the model takes one slice at a time, with all cores, and beside it
+        # what is urgent: a slice takes seconds where others want the cores, too.
+        self._encoding = Turns(1, reserved=1)
+        # The thread in which all others are embedded, and those that it starts, let everybody go first.
+        self._patient = ThreadPoolExecutor(1, "patient", partial(os.nice, PATIENT_NICENESS))
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
@@ -300,7 +307,9 @@ class Indexer:
         for start in range(0, len(new), EMBEDDED_AT_ONCE):
             some = new[start : start + EMBEDDED_AT_ONCE]
             async with self._encoding.take(urgent=urgent):
-                computed = await asyncio.to_thread(self._encoder.encode, [texts[pair] for pair in some])
+                computed = await asyncio.get_running_loop().run_in_executor(
+                    None if urgent else self._patient, self._encoder.encode, [texts[pair] for pair in some]
+                )
             known |= dict(zip(some, computed, strict=True))
             index_chunks_counter.inc(len(some))
         return known

@@ -31,15 +31,18 @@ from connectors.metrics import stage_oldest_gauge, stage_seconds_histogram
 SESSION_TIMEOUT_SECONDS = 12.0
 HEARTBEAT_SECONDS = 3.0
 COMMIT_INTERVAL_SECONDS = 1.0
-# Records that Faust fetches ahead of us for a partition: they are ids, or documents of up to 16 MiB.
-PREFETCHED_EVENTS = 64
-# Where several topics are read, a full buffer of one must not keep Faust from the others: it stops asking for
-# more at four fifths, and what one poll brings finds room in the rest.
-BUFFERED_EVENTS = 5 * PREFETCHED_EVENTS
+# What one poll hands out at most: other topics wait that long, seconds where two processors are busy.
+POLLED_EVENTS = 16
+# Those of a topic that wait in the process: ids, or documents of up to 16 MiB. Where several topics are read,
+# a full buffer of one must not keep Faust from the others: it stops asking for more at four fifths, and what
+# one poll brings finds room in the rest.
+BUFFERED_EVENTS = 5 * POLLED_EVENTS
 # aiokafka has one request under way a broker, and partitions that are not in it wait for its end; Faust lets
 # it wait a second and a half where there is nothing new.
 FETCH_WAIT_MILLISECONDS = 100
 FULL_POLL_SECONDS = 0.02
+# Events come one by one; those of one message, which are written together, are worked on together.
+GATHER_SECONDS = 0.01
 # Faust polls again when what it got has found room; behind a lane full of scans that is minutes. A consumer
 # that does not poll for this long is thought dead and leaves its group, and its work would begin again.
 POLL_INTERVAL_SECONDS = 3600.0
@@ -55,10 +58,23 @@ class _PromptThread(AIOKafkaConsumerThread):
 
 
 class SettlingConsumer(Consumer):
-    """Faust's consumer with two mistakes of 0.15.3 mended, and without three of its waits."""
+    """Faust's consumer with two mistakes of 0.15.3 mended, and without four of its waits."""
+
+    _served = ""  # the topic that the last records were of
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _PromptThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Topics take turns: aiokafka hands out all that it has of one partition, a backfill's thousands,
+        before it comes to the next."""
+        partitions = active_partitions or set()
+        others = {tp for tp in partitions if tp.topic != self._served}
+        records = await super()._getmany(others, 0.0) if self._served and others else {}
+        if not records:
+            records = await super()._getmany(active_partitions, timeout)
+        self._served = next((tp.topic for tp in records), "")
+        return records
 
     def on_buffer_full(self, tp: Any) -> None:
         """A topic's partitions share its buffer: ask for none of them."""
@@ -95,11 +111,8 @@ class SettlingConsumer(Consumer):
         return bool(super().ack(message))
 
 
-def create_app(
-    name: str, kafka: Broker | str, data_directory: Path, buffered_events: int = PREFETCHED_EVENTS
-) -> faust.App:
-    """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group;
-    ``buffered_events`` of a topic wait in the process at most."""
+def create_app(name: str, kafka: Broker | str, data_directory: Path) -> faust.App:
+    """A Faust app that only consumes, under the rule above. ``name`` is also its consumer group."""
     data_directory.mkdir(parents=True, exist_ok=True)
     server = broker(kafka)
     app = faust.App(
@@ -112,12 +125,12 @@ def create_app(
         value_serializer="raw",
         agent_supervisor=CrashingSupervisor,
         stream_wait_empty=False,
-        stream_buffer_maxsize=buffered_events,
+        stream_buffer_maxsize=BUFFERED_EVENTS,
         stream_recovery_delay=0.0,
         broker_session_timeout=SESSION_TIMEOUT_SECONDS,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_commit_interval=COMMIT_INTERVAL_SECONDS,
-        broker_max_poll_records=PREFETCHED_EVENTS,
+        broker_max_poll_records=POLLED_EVENTS,
         broker_max_poll_interval=POLL_INTERVAL_SECONDS,
         consumer_auto_offset_reset="earliest",
         topic_allow_declare=False,
@@ -322,6 +335,10 @@ class _Batches:
         while True:
             async with self.changed:
                 await self.changed.wait_for(self._may_start)
+                full = self.limits.reached(self.waiting)
+            if not full:
+                await asyncio.sleep(GATHER_SECONDS)
+            async with self.changed:
                 batch = self._take()
                 self.changed.notify_all()
             self.under_way += 1

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 from prometheus_client import REGISTRY
 
 from connectors.kafka import Record
 from streams.settle import (
     BUFFERED_EVENTS,
-    PREFETCHED_EVENTS,
+    POLLED_EVENTS,
     Ahead,
     BatchLimits,
     SettlingConsumer,
@@ -38,6 +39,8 @@ class Stream:
     async def events(self) -> AsyncIterator[Any]:
         for number, key in enumerate(self.keys):
             yield self._event(number % 2, number // 2, key)
+            for _ in range(3):  # the loop has other work between two of Faust's
+                await asyncio.sleep(0)
         await asyncio.Event().wait()
 
     def _event(self, partition: int, offset: int, key: str) -> Any:
@@ -71,7 +74,7 @@ async def test_batches_overlap_and_owners_do_not_meet() -> None:
         assert not owners & under_way
         under_way.update(owners)
         assert len(records) <= LIMITS.records
-        await asyncio.sleep(0.002 * (len(stream.acked) % 3))
+        await asyncio.sleep(0.02 * (1 + len(stream.acked) % 3))
         under_way.difference_update(owners)
         batches -= 1
 
@@ -163,7 +166,44 @@ def test_a_full_buffer_of_one_topic_stops_its_partitions_and_no_other_topic() ->
     consumer.on_buffer_drop(backfill[0])
     assert consumer._active_partitions == {*backfill, *changes}
     # What a single poll brings after that finds room.
-    assert BUFFERED_EVENTS - int(BUFFERED_EVENTS / 1.25) >= PREFETCHED_EVENTS
+    assert BUFFERED_EVENTS - int(BUFFERED_EVENTS / 1.25) >= POLLED_EVENTS
+
+
+async def test_a_topic_with_news_does_not_wait_until_another_has_nothing_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backfill, changes = TP("backfill", 0), TP("changes", 0)
+    there = {backfill: [b"b1", b"b2", b"b3"], changes: []}
+
+    async def getmany(self: Any, partitions: set[Any] | None, _: float) -> dict[Any, list[bytes]]:
+        """As aiokafka does it: one partition after the other, a poll's worth at a time."""
+        for tp, records in there.items():
+            if records and (partitions is None or tp in partitions):
+                return {tp: [records.pop(0)]}
+        return {}
+
+    monkeypatch.setattr(Consumer, "_getmany", getmany)
+    consumer = object.__new__(SettlingConsumer)
+    assert await consumer._getmany({backfill, changes}, 1.0) == {backfill: [b"b1"]}
+    there[changes] += [b"c1", b"c2"]
+    polled = [await consumer._getmany({backfill, changes}, 1.0) for _ in range(5)]
+    assert polled == [{changes: [b"c1"]}, {backfill: [b"b2"]}, {changes: [b"c2"]}, {backfill: [b"b3"]}, {}]
+    assert await consumer._getmany(None, 1.0) == {}, "Faust asks for all of them"
+
+
+async def test_what_is_written_together_is_worked_on_together() -> None:
+    batches: list[int] = []
+
+    async def handle(records: list[Record]) -> None:
+        batches.append(len(records))
+
+    stream = Stream(["one", "one"])
+    task = asyncio.create_task(_settle(stream, handle))
+    async with asyncio.timeout(20):
+        while len(stream.acked) < 2:  # noqa: ASYNC110 - an ack wakes nobody
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert batches == [2]
 
 
 async def test_the_oldest_open_event_and_the_seconds_of_each_are_measured() -> None:
