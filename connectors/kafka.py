@@ -172,7 +172,11 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
 
 
 class Log:
-    """A topic, or one partition of it, read from its start: each ``read`` goes on to the end as it stands."""
+    """A topic, or one partition of it, read from its start: each ``read`` goes on to the end as it stands.
+
+    Between two reads nothing is asked for: a fetch that waits for news would hold up the question where the
+    end is, by half a second, because a broker answers a connection's requests in their order.
+    """
 
     def __init__(self, client: AIOKafkaConsumer, topic: str) -> None:
         self._client = client
@@ -187,6 +191,7 @@ class Log:
             if partition is not None:
                 assignment = [tp for tp in assignment if tp.partition == partition]
             client.assign(assignment)
+            client.pause(*assignment)
             await client.seek_to_beginning(*assignment)
             yield cls(client, topic)
 
@@ -195,12 +200,17 @@ class Log:
 
         Raises UnavailableError.
         """
+        client, partitions = self._client, list(self._client.assignment())
         with mapped_reads(self._topic):
-            ends = await self._client.end_offsets(list(self._client.assignment()))
-            while [tp for tp, end in ends.items() if await self._client.position(tp) < end]:
-                for records in (await self._client.getmany(timeout_ms=500)).values():
-                    for record in records:
-                        yield as_record(record)
+            ends = await client.end_offsets(partitions)
+            try:
+                while behind := [tp for tp, end in ends.items() if await client.position(tp) < end]:
+                    client.resume(*behind)
+                    for records in (await client.getmany(timeout_ms=500)).values():
+                        for record in records:
+                            yield as_record(record)
+            finally:
+                client.pause(*partitions)
 
 
 @contextmanager
