@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # A new owner of a partition begins this far back: what was written while it changed hands.
 LOOK_BACK_SECONDS = 120.0
 # Whoever is not behind comes to a record within this time, by the usual way.
-GRACE_SECONDS = 0.2
+GRACE_SECONDS = 0.1
 POLL_MILLISECONDS = 200
 RETRY_SECONDS = 5.0
 # Records may be large, and most are looked at for their headers only.

@@ -70,7 +70,7 @@ OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that i
 # at once it reads a tenth fewer a second, of 32 no more.
 EMBEDDED_AT_ONCE = 16
 # How far the embedding of what is not urgent lets others go first, see nice(1). Linux has it by thread.
-PATIENT_NICENESS = 5
+PATIENT_NICENESS = 10
 
 # As long as any topic before this one keeps a record that may speak of a message.
 FORGET_MILLISECONDS = max(
