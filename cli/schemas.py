@@ -124,7 +124,13 @@ def problems(directory: Path) -> list[str]:
     show_default=True,
     help="What is registered. Records are JSON.",
 )
-@click.option("--username", envvar="SCHEMA_REGISTRY_USERNAME", default="", show_envvar=True)
+@click.option(
+    "--username",
+    envvar="SCHEMA_REGISTRY_USERNAME",
+    default="",
+    show_envvar=True,
+    help="Who we are to it, where it asks.",
+)
 @click.option(
     "--password-file",
     envvar="SCHEMA_REGISTRY_PASSWORD_FILE",
