@@ -32,7 +32,7 @@ _directory = click.option(
 def schemas() -> None:
     """Export, check and register the schemas of the events in the topics.
 
-    Example: mailstream schemas export --format avro --dir schemas
+    Example: mailstream schemas export --format avro --dir build/schemas
     """
 
 

@@ -72,7 +72,9 @@ def parsed(line: str) -> None:
         context = click.Context(command)
         given, left, _ = command.make_parser(context).parse_args(list(words))
         assert not left, (line, left)
-        missing = [option.name for option in command.params if option.required and not given.get(option.name)]
+        missing = [
+            option.name for option in command.params if option.required and not given.get(option.name or "")
+        ]
         assert not missing, (line, missing)
 
 
