@@ -329,10 +329,8 @@ def test_index_is_scaled_by_the_documents_topic_that_is_in_use() -> None:
     found = of_kind(manifests("--set", "autoscaling.kind=keda", *options, *most), "ScaledObject")
     [trigger] = found["mailstream-index"]["spec"]["triggers"]
     assert trigger["metadata"]["topic"] == "mail.documents.v1.p12"
-    done = helm(
-        *("template", "mailstream", HELM, "--kube-version", KUBERNETES, *options),
-        *("--set", "components.index.replicas=13"),
-    )
+    most = ("--set", "components.index.replicas=13")
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *options, *most)
     assert "13 replicas, but only 12 can share the work: settings.documents_partitions" in done.stderr
 
 
