@@ -30,7 +30,7 @@ def auth() -> None:
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address to open.")
 @click.option(
-    "--timeout", "timeout_seconds", type=int, default=300, show_default=True, help="For the consent."
+    "--timeout", "timeout_seconds", type=int, default=300, show_default=True, help="Seconds to wait."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @policy_options

@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _FILTERS = (
     click.option("--mailbox", help="Only of this mailbox, by id or address."),
-    click.option("--stage", help="Only of this stage: fast, slow, index, reindex."),
+    click.option("--stage", help="Only of this stage: fast (extract), slow, index, reindex."),
     click.option("--error", "error_class", help="Only with this class of error."),
     click.option("--since", help="Only what failed since then: 90m, 24h, 7d, or a day like 2026-03-31."),
 )

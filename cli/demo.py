@@ -160,9 +160,10 @@ def _what_next(console: Console, servers: Stack, *, once: bool) -> None:
     if once:
         console.print("  make demo DEMO_ARGS=: the same, and it stays up for your own searches and new mail")
     else:
-        console.print(f'  ELASTICSEARCH_URL={servers.elasticsearch_url} mailstream search "your words"')
-    console.print("  mailstream demo --mbox FILE: your own mail (a Google Takeout file)")
-    console.print("  README.md: the topics for other teams; ARCHITECTURE.md: the path of a message")
+        address = servers.elasticsearch_url
+        console.print(f'  ELASTICSEARCH_URL={address} .venv/bin/mailstream search "your words"')
+    console.print("  .venv/bin/mailstream demo --mbox FILE: your own mail (a Google Takeout file)")
+    console.print("  examples/README.md: the topics for other teams; ARCHITECTURE.md: the path of a message")
 
 
 async def _stay(

@@ -44,10 +44,13 @@ def emulate() -> None:
     type=click.Choice(sorted(QUOTAS)),
     default="new",
     show_default=True,
-    help="The limits of projects since May 2026, of older ones, or none.",
+    help="new: limits of projects since May 2026; legacy: of older ones; off: none.",
 )
 @click.option(
-    "--faults", "faults_file", type=click.Path(path_type=Path), help="JSON list of faults to commit."
+    "--faults",
+    "faults_file",
+    type=click.Path(path_type=Path),
+    help="JSON list of faults to commit: see devstack/gmail/faults.py.",
 )
 @click.option(
     "--host",

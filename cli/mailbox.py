@@ -263,7 +263,12 @@ def find_mailbox(config: Settings, name: str, *, with_purged: bool = False) -> M
 @click.option("--message", "message_id", help="Only this message, by Gmail's id; the mailbox goes on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="For the index worker."
+    "--timeout",
+    "timeout_seconds",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Seconds that the index worker has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as one JSON object.")
 def purge(name: str, message_id: str | None, yes: bool, timeout_seconds: float, as_json: bool) -> None:
@@ -291,7 +296,9 @@ def purge(name: str, message_id: str | None, yes: bool, timeout_seconds: float, 
 def remove(name: str) -> None:
     """Stop reading a mailbox and forget its credentials. What is indexed stays.
 
-    MAILBOX is an id or an address. Example: mailstream mailbox remove anna@example.com
+    MAILBOX is an id or an address.
+
+    Example: mailstream mailbox remove anna@example.com
     """
     record = find_mailbox(settings(), name)
     parked = record.model_copy(update={"state": MailboxState.PARKED, "state_reason": REMOVED})

@@ -86,25 +86,37 @@ def worker() -> None:
 
 @worker.command()
 def extract() -> None:
-    """Turn changes into documents, everything but OCR."""
+    """Turn changes into documents, everything but OCR.
+
+    Example: METRICS_PORT=9310 mailstream worker extract
+    """
     _run_faust("extract")
 
 
 @worker.command()
 def slow() -> None:
-    """Turn deferred work (OCR, throttled fetches) into documents."""
+    """Turn deferred work (OCR, throttled fetches) into documents.
+
+    Example: mailstream worker slow
+    """
     _run_faust("slow")
 
 
 @worker.command()
 def index() -> None:
-    """Write documents to Elasticsearch."""
+    """Write documents to Elasticsearch.
+
+    Example: mailstream worker index
+    """
     _run_faust("index")
 
 
 @worker.command(name="all")
 def all_workers() -> None:
-    """Run the source, the three workers and the reaper as processes of this one, restarting what dies."""
+    """Run the source, the three workers and the reaper as processes of this one, restarting what dies.
+
+    Example: mailstream worker all
+    """
     commands = {
         "source": ["source"],
         "reap": ["reap", "--every", "10"],

@@ -32,7 +32,7 @@ _directory = click.option(
 def schemas() -> None:
     """Export, check and register the schemas of the events in the topics.
 
-    Example: mailstream schemas export --format avro --dir schemas
+    Example: mailstream schemas export --format avro --dir build/schemas
     """
 
 
@@ -124,7 +124,13 @@ def problems(directory: Path) -> list[str]:
     show_default=True,
     help="What is registered. Records are JSON.",
 )
-@click.option("--username", envvar="SCHEMA_REGISTRY_USERNAME", default="", show_envvar=True)
+@click.option(
+    "--username",
+    envvar="SCHEMA_REGISTRY_USERNAME",
+    default="",
+    show_envvar=True,
+    help="Who we are to it, where it asks.",
+)
 @click.option(
     "--password-file",
     envvar="SCHEMA_REGISTRY_PASSWORD_FILE",

@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 @click.argument("query")
 @click.option("--mailbox", "mailboxes", multiple=True, help="Search this mailbox id only; may be repeated.")
 @click.option("--label", "labels", multiple=True, help="The same as label: in the query; may be repeated.")
-@click.option("--mode", type=click.Choice([mode.value for mode in Mode]), default="hybrid", show_default=True)
-@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    default="hybrid",
+    show_default=True,
+    help="By words, by meaning, or by both.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="Hits at most; one a message."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a hit.")
 def search(
     query: str, mailboxes: tuple[str, ...], labels: tuple[str, ...], mode: str, limit: int, as_json: bool

@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         None, description="Another address of Pub/Sub than Google's, such as the emulator"
     )
     google_credentials_file: Path | None = Field(
-        None, description="A service account's key file, for pulling from Pub/Sub and listing a domain"
+        None, description="A service account's key file, for pulling from Pub/Sub"
     )
     credentials_key: SecretStr = Field(
         SecretStr(""), description="Base64 of 32 bytes: encrypts credentials at rest"

@@ -235,6 +235,8 @@ class MailboxSync:
         if early:
             wait_seconds = min(wait_seconds, EARLY_PUSH_SECONDS * 2**hints.polls)
             hints.polls += 1
+        else:  # what a push named and has not come by now may be invented: others count again
+            hints.newest = min(hints.newest, reached)
         with suppress(TimeoutError):
             await asyncio.wait_for(hints.woken.wait(), wait_seconds)
 

@@ -62,7 +62,7 @@ class MessageContent(Event):
         tuple[str, ...], personal("and secretly to; stands in mail that the mailbox's owner sent")
     ] = ()
     reply_to: Annotated[tuple[str, ...], personal("where answers shall go")] = ()
-    sent_at: Annotated[int | None, operational("when it was sent, by its own word", Unit.TIME)] = None
+    sent_at: Annotated[int | None, operational("when the mailbox got it", Unit.TIME)] = None
     size_bytes: Annotated[int | None, operational("the message's size", Unit.BYTES)] = None
     text: Annotated[str, content("its body as text")] = ""
     text_sha256: Annotated[str | None, hashed_of("SHA-256 of the text as it came, white space apart")] = None

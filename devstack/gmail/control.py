@@ -1,7 +1,7 @@
 """What tests do to an emulator from outside: routes under ``/_control``, for callers on this machine only.
 
 ======  ==================================================  ==========================================
-GET     /_control/mailboxes                                 [{address, messages, historyId, credentials}]
+GET     /_control/mailboxes                                 [{address, messages, and what token.json has}]
 GET     /_control/truth                                     {address: {id: {labels, threadId, historyId}}}
 GET     /_control/stats                                     {requests, units, rejections, faults, pubsub}
 PUT     /_control/faults                                    a list as in ``devstack.gmail.faults``

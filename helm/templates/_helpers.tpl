@@ -25,7 +25,7 @@ index:
   args: [worker, index]
   partitioned: true
   group: mailstream-index
-  topics: [mail.documents.v1]
+  topics: [{{ .Values.settings.documents_topic }}]
   elasticsearch: true
 push:
   args: [push]

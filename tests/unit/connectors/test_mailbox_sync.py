@@ -15,7 +15,7 @@ from connectors.errors import (
 )
 from connectors.kafka import Send
 from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
-from connectors.mailbox_sync import MailboxSync, SyncConfig
+from connectors.mailbox_sync import EARLY_PUSH_POLLS, MailboxSync, SyncConfig
 from schemas import topics
 from schemas.events import ChangeKind, Cursor, MailboxRecord, MessageChange, SyncRequest
 
@@ -378,6 +378,18 @@ async def test_an_early_push_is_looked_after_soon() -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(sync.follow_step(), 0.2)
     assert [change.history_id for change in broker.changes(topics.CHANGES.name)] == [120]
+
+
+async def test_a_push_that_names_what_never_comes_does_not_silence_later_ones() -> None:
+    sync = _sync(Mailbox(), Broker())
+    sync.config = SyncConfig(poll_seconds=0.001)
+    await sync.begin()
+    sync.hint(SyncRequest(mailbox_id="box", history_id=10**15))
+    for _ in range(EARLY_PUSH_POLLS + 1):
+        await sync.follow_step()
+    assert not sync._hints.woken.is_set()
+    sync.hint(SyncRequest(mailbox_id="box", history_id=101))
+    assert sync._hints.woken.is_set()
 
 
 async def test_a_mailbox_without_gmail_is_given_up_after_some_time(monkeypatch: pytest.MonkeyPatch) -> None:

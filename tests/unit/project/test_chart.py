@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -318,6 +319,28 @@ def test_scaling_stays_within_the_partitions(kind: str) -> None:
     found = manifests("--set", f"autoscaling.kind={kind}")
     assert "replicas" not in of_kind(found, "Deployment")["mailstream-index"]["spec"]
     assert of_kind(found, "Deployment")["mailstream-source"]["spec"]["replicas"] == 2
+
+
+def test_index_is_scaled_by_the_documents_topic_that_is_in_use() -> None:
+    """As docs/GROWTH.md leaves it: a copy with another name and more partitions."""
+    grown = ("settings.documents_topic=mail.documents.v1.p12", "settings.documents_partitions=12")
+    options = [part for value in grown for part in ("--set", value)]
+    most = ("--set", "components.index.autoscaling.maxReplicas=12")
+    found = of_kind(manifests("--set", "autoscaling.kind=keda", *options, *most), "ScaledObject")
+    [trigger] = found["mailstream-index"]["spec"]["triggers"]
+    assert trigger["metadata"]["topic"] == "mail.documents.v1.p12"
+    most = ("--set", "components.index.replicas=13")
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *options, *most)
+    assert "13 replicas, but only 12 can share the work: settings.documents_partitions" in done.stderr
+
+
+def test_the_values_of_the_readme_render(values_file: Any) -> None:
+    [block] = re.findall(r"^```yaml\n(.*?)^```", (HELM / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    found = manifests("--values", values_file(yaml.safe_load(block)))
+    for name, container in containers(found):
+        if name.endswith(("/index", "/serve")):
+            given = {entry["name"] for entry in container["env"]}
+            assert {"ELASTICSEARCH_API_KEY", "ELASTICSEARCH_CA_FILE"} <= given
 
 
 # --- what must hold of every pod ---------------------------------------------------------------------------
