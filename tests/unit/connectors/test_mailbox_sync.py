@@ -18,29 +18,29 @@ from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Posit
 from connectors.mailbox_sync import MailboxSync, SyncConfig
 from schemas import topics
 from schemas.events import ChangeKind, Cursor, MailboxRecord, MessageChange, SyncRequest
+from tests import standins
 
 MAILBOX = MailboxRecord(mailbox_id="box", address="a@example.com", exclude_labels=())
 
 
-class Broker:
-    """Stands for the producer: what was confirmed, in order; fails on demand."""
+class Broker(standins.Broker):
+    """Fails on demand."""
 
     def __init__(self) -> None:
-        self.sent: list[Send] = []
+        super().__init__()
         self.fail_on: int | None = None
         self.calls = 0
 
     async def send(self, records: Sequence[Send]) -> None:
         self.calls += 1
-        if self.calls == self.fail_on:
-            raise UnavailableError("down")
-        self.sent += records
+        self.down = self.calls == self.fail_on
+        await super().send(records)
 
     def changes(self, topic: str) -> list[MessageChange]:
-        return [MessageChange.decode(send.value or b"") for send in self.sent if send.topic == topic]
+        return [MessageChange.decode(value or b"") for value in self.values(topic)]
 
     def cursors(self) -> list[Cursor]:
-        return [Cursor.decode(send.value or b"") for send in self.sent if send.topic == topics.CURSORS.name]
+        return [Cursor.decode(value or b"") for value in self.values(topics.CURSORS.name)]
 
 
 class Mailbox:

@@ -4,11 +4,11 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
-from unittest import mock
 
 import click
 import pytest
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from cli.main import mailstream
 from cli.settings import Settings
 from schemas import topics
+from scripts.chart import generated
 from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
@@ -39,14 +40,16 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@cache
 def render(*arguments: str | Path) -> str:
     done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+@cache
 def manifests(*arguments: str | Path) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(render(*arguments)) if document]
+    return [document for document in yaml.load_all(render(*arguments), yaml.CSafeLoader) if document]
 
 
 def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
@@ -63,19 +66,6 @@ def containers(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for name, pod in pods(found):
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
             yield f"{name}/{container['name']}", container
-
-
-@pytest.fixture(scope="module")
-def values_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Writes values to a file of their own."""
-    directory = tmp_path_factory.mktemp("values")
-
-    def write(values: Mapping[str, object]) -> Path:
-        path = directory / f"{len(list(directory.iterdir()))}.yaml"
-        path.write_text(yaml.safe_dump(dict(values)))
-        return path
-
-    yield write
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +98,11 @@ def conform(schemas: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def generator() -> Any:
-    spec = spec_from_file_location("chart", ROOT / "scripts" / "chart.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    with mock.patch.object(sys, "path", [*sys.path]):
-        spec.loader.exec_module(module)
-    return module
-
-
 # --- settings ----------------------------------------------------------------------------------------------
 
 
 def test_what_is_generated_is_current() -> None:
-    for path, text in generator().generated().items():
+    for path, text in generated().items():
         assert path.read_text() == text, f"{path} is old: python scripts/chart.py"
 
 
@@ -141,6 +121,7 @@ def test_no_secret_is_a_plain_value() -> None:
     assert secret <= set(yaml.safe_load((HELM / "values.yaml").read_text())["secrets"])
 
 
+@pytest.fixture(scope="module")
 def every_setting() -> dict[str, Any]:
     """Values that say every setting: the defaults, and something where there is none."""
     values = yaml.safe_load((HELM / "values.yaml").read_text())
@@ -159,6 +140,14 @@ def every_setting() -> dict[str, Any]:
     return dict(values)
 
 
+@pytest.fixture(scope="module")
+def rendered(every_setting: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    """What becomes of them."""
+    path = tmp_path_factory.mktemp("values") / "values.yaml"
+    path.write_text(yaml.safe_dump(every_setting))
+    return manifests("--values", path)
+
+
 def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
     return {
         name: {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
@@ -167,14 +156,14 @@ def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(values_file: Any) -> None:
-    wanted = every_setting()
-    found = manifests("--values", values_file(wanted))
-    by_container = environments(found)
+def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(
+    every_setting: dict[str, Any], rendered: list[Manifest]
+) -> None:
+    by_container = environments(rendered)
     reached = set().union(*by_container.values()) - NOT_SETTINGS
     assert reached == {name.upper() for name in Settings.model_fields}
     pushed = by_container["mailstream-push/push"]
-    for name, value in wanted["settings"].items():
+    for name, value in every_setting["settings"].items():
         field = Settings.model_fields[name]
         # Each by itself: all of them at once need not go together.
         kind: Any = Annotated[(field.annotation, *field.metadata, "")]
@@ -188,10 +177,9 @@ def test_a_component_has_settings_of_its_own() -> None:
     assert by_container["mailstream-slow/slow"]["PARSER_PROCESSES"] == "2"
 
 
-def test_secrets_go_by_reference_and_to_those_that_need_them(values_file: Any) -> None:
-    found = manifests("--values", values_file(every_setting()))
-    assert not of_kind(found, "Secret")
-    by_container = environments(found)
+def test_secrets_go_by_reference_and_to_those_that_need_them(rendered: list[Manifest]) -> None:
+    assert not of_kind(rendered, "Secret")
+    by_container = environments(rendered)
     holders = {name.partition("/")[2] for name, known in by_container.items() if "CREDENTIALS_KEY" in known}
     assert holders == {"source", "extract", "slow", "index"}
     reference = {"secretKeyRef": {"name": "existing", "key": "credentials_key"}}
@@ -199,7 +187,7 @@ def test_secrets_go_by_reference_and_to_those_that_need_them(values_file: Any) -
     assert {name for name, known in by_container.items() if "GOOGLE_CREDENTIALS_FILE" in known} == {
         "mailstream-push/push"
     }
-    mounts = dict(containers(found))["mailstream-push/push"]["volumeMounts"]
+    mounts = dict(containers(rendered))["mailstream-push/push"]["volumeMounts"]
     folders = [mount["mountPath"] for mount in mounts if mount.get("readOnly")]
     path = Path(by_container["mailstream-push/push"]["GOOGLE_CREDENTIALS_FILE"])
     assert str(path.parent) in folders
