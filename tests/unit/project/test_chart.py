@@ -3,9 +3,7 @@
 import copy
 import json
 import subprocess
-import sys
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,53 +17,30 @@ from cli.main import mailstream
 from cli.settings import Settings
 from schemas import topics
 from scripts.chart import generated
+from tests.chart import HELM, KUBERNETES, Manifest, containers, helm, manifests, of_kind, pods, render
 from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
 
 ROOT = Path(__file__).parents[3]
-HELM = ROOT / "helm"
 EXAMPLES = HELM / "examples"
 CRDS = Path(__file__).with_name("crds")
-KUBERNETES = "1.37.0"
 MINIMAL, EVERYTHING = EXAMPLES / "values-minimal.yaml", EXAMPLES / "values-everything.yaml"
 # What the chart sets beside settings.
 NOT_SETTINGS = {"HOME"}
 
-Manifest = dict[str, Any]
 
+@pytest.fixture(scope="module")
+def values_file(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Writes values to a file of their own."""
+    directory = tmp_path_factory.mktemp("values")
 
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("helm")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def write(values: Mapping[str, object]) -> Path:
+        path = directory / f"{len(list(directory.iterdir()))}.yaml"
+        path.write_text(yaml.safe_dump(dict(values)))
+        return path
 
-
-@cache
-def render(*arguments: str | Path) -> str:
-    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@cache
-def manifests(*arguments: str | Path) -> list[Manifest]:
-    return [document for document in yaml.load_all(render(*arguments), yaml.CSafeLoader) if document]
-
-
-def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
-    return {document["metadata"]["name"]: document for document in found if document["kind"] == kind}
-
-
-def pods(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    for document in found:
-        if document["kind"] in ("Deployment", "Job"):
-            yield document["metadata"]["name"], document["spec"]["template"]["spec"]
-
-
-def containers(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    for name, pod in pods(found):
-        for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            yield f"{name}/{container['name']}", container
+    return write
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +116,9 @@ def every_setting() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def rendered(every_setting: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+def rendered(every_setting: dict[str, Any], values_file: Any) -> list[Manifest]:
     """What becomes of them."""
-    path = tmp_path_factory.mktemp("values") / "values.yaml"
-    path.write_text(yaml.safe_dump(every_setting))
-    return manifests("--values", path)
+    return manifests("--values", values_file(every_setting))
 
 
 def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
