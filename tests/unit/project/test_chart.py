@@ -242,30 +242,36 @@ def test_kubernetes_refuses_what_is_wrong(
     assert conform(kubernetes_schemas, yaml.safe_dump(wrong)).returncode == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ("settings.topic_partition=3", "topic_partition"),
-        ("settings.topic_partitions=0", "topic_partitions"),
-        ("settings.scanner=maybe", "scanner"),
-        ("settings.metrics_port=0", "metrics_port"),
-        ("settings.kafka_bootstrap=null", "kafka_bootstrap"),
-        ("settings.credentials_key=abc", "credentials_key"),
-        ("secrets.credentials_key=abc", "credentials_key"),
-        ("components.extract.settings.parser_processes=0", "parser_processes"),
-        ("components.extrakt.enabled=true", "extrakt"),
-        ("components.index.resources.limits.memory=much", "memory"),
-        ("autoscaling.kind=some", "kind"),
-        ("image.digest=latest", "digest"),
-        ("userId=0", "userId"),
-        ("components.extract.replicas=7", "only 6 can share the work: settings.topic_partitions"),
-        ("components.source.replicas=7", "only 6 can share the work: settings.topic_partitions"),
-    ],
-)
-def test_wrong_values_are_refused(value: str, complaint: str) -> None:
-    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", value)
+# What is wrong, and the complaint that names it.
+WRONG = {
+    "settings.topic_partition=3": "settings: Additional property topic_partition",
+    "settings.topic_partitions=0": "settings.topic_partitions: Must",
+    "settings.scanner=maybe": "settings.scanner: ",
+    "settings.metrics_port=0": "settings.metrics_port: Must",
+    "settings.kafka_bootstrap=null": "settings: kafka_bootstrap is required",
+    "settings.credentials_key=abc": "settings: Additional property credentials_key",
+    "secrets.credentials_key=abc": "secrets.credentials_key: Invalid type",
+    "components.extract.settings.parser_processes=0": "components.extract.settings.parser_processes: Must",
+    "components.extrakt.enabled=true": "components: Additional property extrakt",
+    "components.index.resources.limits.memory=much": "components.index.resources.limits.memory: ",
+    "autoscaling.kind=some": "autoscaling.kind: ",
+    "image.digest=latest": "image.digest: Does not match",
+    "userId=0": "userId: Must",
+}
+
+
+def test_wrong_values_are_refused_each_by_its_name() -> None:
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", ",".join(WRONG))
     assert done.returncode != 0
-    assert complaint in done.stderr
+    assert [value for value, complaint in WRONG.items() if f"- {complaint}" not in done.stderr] == []
+
+
+@pytest.mark.parametrize("component", ["extract", "source"])
+def test_more_than_can_share_the_work_are_refused(component: str) -> None:
+    replicas = f"components.{component}.replicas=7"
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", replicas)
+    assert done.returncode != 0
+    assert "only 6 can share the work: settings.topic_partitions" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["hpa", "keda"])
