@@ -1,5 +1,7 @@
 """What runs the tests: parts by their names; and what failed once more, where its neighbours may be why."""
 
+from functools import partial
+
 import pytest
 
 from scripts import test_full
@@ -17,7 +19,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise SystemExit("pytest ended with 1")
 
     for name in test_full.PARTS:
-        monkeypatch.setitem(test_full.PARTS, name, lambda name=name: run(name))
+        monkeypatch.setitem(test_full.PARTS, name, partial(run, name))
     monkeypatch.setenv("HYPOTHESIS_PROFILE", "same")
     return names
 

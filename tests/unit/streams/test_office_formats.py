@@ -12,7 +12,8 @@ from streams.extractors import number_format, ole_file, partition
 from streams.extractors.limits import Limits
 from streams.extractors.result import Budget, Document
 from tests import office_files as made
-from tests.office_cases import CASES, DOCX, S
+from tests.office_cases import CASES, DOCX
+from tests.reading import SENTENCE as S
 from tests.reading import extracted
 
 
