@@ -28,8 +28,8 @@ test: setup ## Unit, contract, and one short seed of each service and kill test 
 	$(BIN)/python -m pytest tests -m "not full" -n 3 --dist loadfile --no-loadscope-reorder --durations 15 \
 		|| $(BIN)/python scripts/once_more.py
 
-test-full: tools ## Every "must show" at full size, with the time of each part
-	$(BIN)/python scripts/test_full.py
+test-full: tools ## Every "must show" at full size, with the time of each part (PARTS="growth soak": these)
+	$(BIN)/python -u scripts/test_full.py $(PARTS)
 
 check: setup ## Lint, types, import contracts, and that no schema breaks its readers
 	$(BIN)/ruff check .

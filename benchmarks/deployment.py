@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import math
 import tempfile
 import time
@@ -13,10 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
 
-from google.oauth2 import service_account
-from googleapiclient.discovery import build
 from PIL import Image, ImageDraw
 
 from cli.pipeline import Pipeline
@@ -24,16 +20,14 @@ from cli.status import Observer, Status
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError
 from devstack.gmail.mailfiles import MailBytes, RawMail
-from devstack.gmail.pubsub import PUSH_ACCOUNT
 from devstack.gmail.server import GmailEmulator
 from devstack.local import free_ports
 from devstack.stack import Stack
+from tests.pushes import by_endpoint
 
 WARM = "warm@example.com"
 WAIT_SECONDS = 300.0
 SETTLE_POLL_SECONDS = 0.5  # the answer costs the servers something, too
-_TOPIC, _SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
-_AUDIENCE = "https://mail.example.com"
 WORKERS = ("source", "extract", "slow", "index", "push")
 
 
@@ -49,7 +43,7 @@ class Deployment:
     def processes(self) -> dict[str, int]:
         """Process ids by name, the servers' too."""
         pids = {name: process.pid for name, process in self.running.processes.items()}
-        servers = {"Kafka": self.stack.kafka_pid, "Elasticsearch": self.stack.elasticsearch_pid}
+        servers = {"Kafka": self.stack.kafka.pid, "Elasticsearch": self.stack.elasticsearch.pid}
         return pids | {name: pid for name, pid in servers.items() if pid is not None}
 
     async def add(self, *addresses: str) -> None:
@@ -102,18 +96,12 @@ def deployment(
 
     The stack's topics and indexes must be empty.
     """
-    emulator = GmailEmulator({WARM: warm_mail(), **mail}, notification_interval_seconds=0.01).start()
     [port] = free_ports(1)
-    try:
-        _subscribe(emulator, port)
+    with GmailEmulator({WARM: warm_mail(), **mail}, notification_interval_seconds=0.01) as emulator:
         described = emulator.describe()
         described["mailboxes"] = [box for box in described["mailboxes"] if box["address"] == WARM]
         settings = {
-            "GMAIL_PUBSUB_TOPIC": _TOPIC,
-            "PUSH_PORT": str(port),
-            "PUSH_AUDIENCE": _AUDIENCE,
-            "PUSH_SERVICE_ACCOUNT": PUSH_ACCOUNT,
-            "PUSH_CERTIFICATES_URL": f"{emulator.url}/oauth2/v1/certs",
+            **by_endpoint(emulator, port),
             "SOURCE_POLL_SECONDS": "60",
             "AUDIT_HOURS": "0",
             "DRAFT_QUIET_SECONDS": "0",
@@ -131,24 +119,6 @@ def deployment(
             running.start(*start)
             asyncio.run(ready.settled(WAIT_SECONDS))
             yield ready
-    finally:
-        emulator.stop()
-
-
-def _subscribe(emulator: GmailEmulator, port: int) -> None:
-    credentials: Any = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-        emulator.service_account_info(), scopes=["https://www.googleapis.com/auth/pubsub"]
-    )
-    service = build(
-        "pubsub",
-        "v1",
-        credentials=credentials,
-        client_options={"api_endpoint": emulator.url},
-        static_discovery=True,
-    )
-    pushed = {"pushEndpoint": f"http://127.0.0.1:{port}/push", "oidcToken": {"audience": _AUDIENCE}}
-    body = {"topic": _TOPIC, "pushConfig": pushed}
-    service.projects().subscriptions().create(name=_SUBSCRIPTION, body=body).execute()
 
 
 def warm_mail() -> list[RawMail]:
@@ -180,8 +150,3 @@ def scan_mail(subject: str, text: str, scan: bytes, kind: str) -> RawMail:
     maintype, subtype = ("application", "pdf") if kind == "pdf" else ("image", kind)
     mail.add_attachment(scan, maintype, subtype, filename=f"scan.{kind}")
     return MailBytes(mail.as_bytes())
-
-
-def print_json(report: Mapping[str, Any]) -> None:
-    """One JSON object on one line, at the end of what a benchmark prints."""
-    print(json.dumps(report), flush=True)

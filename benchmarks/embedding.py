@@ -11,7 +11,6 @@ vectors alone. Each encoder runs in a process of its own; what loading takes is 
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import hashlib
@@ -24,12 +23,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from benchmarks import pages
+from benchmarks import command, pages
 from benchmarks.environments import environment
 from benchmarks.retrieval import Corpus, measured
 from devstack.maven import cache_directory
@@ -100,9 +98,7 @@ class Encoding:
         self.load_seconds = self._answer()["seconds"]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -178,7 +174,7 @@ def measure(given: Work, encoders: Sequence[Encoding]) -> dict[str, Result]:
         for number in range(ROUNDS):
             dealt = places[number::ROUNDS]
             for encoder in _turned(encoders, number) if dealt else ():
-                _progress(f"{kind}, round {number + 1} of {ROUNDS}: {encoder.name}")
+                command.progress(f"{kind}, round {number + 1} of {ROUNDS}: {encoder.name}")
                 vectors, seconds = encoder.encode([texts[place] for place in dealt])
                 results[encoder.name].vectors[kind][dealt] = vectors
                 results[encoder.name].seconds[kind] += seconds
@@ -229,11 +225,6 @@ def rows(results: Mapping[str, Result], given: Work, corpus: Corpus) -> list[dic
     return lines
 
 
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{line}\033[K")
-
-
 def write(lines: Sequence[Mapping[str, object]], about: str) -> None:
     """docs/performance/embedding.md and its picture."""
     kinds = [kind for kind in ("documents", "mail") if f"{kind}, chunks/s" in lines[0]]
@@ -260,17 +251,13 @@ def write(lines: Sequence[Mapping[str, object]], about: str) -> None:
 
 def main() -> None:
     """Measure, print, and write where that is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "embedding")
     parser.add_argument("--corpus", type=Path, required=True, help="docs.jsonl, queries.jsonl and qrels.tsv")
     parser.add_argument("--mbox", type=Path, help="also the mails in this file")
     parser.add_argument("--documents", type=int, help="so many of them: the relevant ones, others by chance")
     parser.add_argument("--sample", type=int, default=600, help="at most so many pieces of the mail; 0: all")
     parser.add_argument("--threads", type=int, nargs="+", default=[CORES], help="with each so many threads")
     parser.add_argument("--only", nargs="*", choices=OTHERS, default=OTHERS, help="beside torch and ours")
-    parser.add_argument("--write", action="store_true", help="write docs/performance/embedding.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     corpus = Corpus.read(options.corpus)
     if options.documents is not None:
@@ -295,7 +282,7 @@ def main() -> None:
     if options.write:
         write(lines, about)
     if options.json:
-        print(json.dumps(lines))
+        command.print_json(lines)
 
 
 if __name__ == "__main__":

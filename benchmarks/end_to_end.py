@@ -11,10 +11,8 @@ each, is going on.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
-import os
 import random
 import sys
 import time
@@ -26,8 +24,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from benchmarks import command
 from benchmarks.costs import Costs, Meter
-from benchmarks.deployment import Deployment, as_scan, deployment, print_json, scan_mail
+from benchmarks.deployment import Deployment, as_scan, deployment, scan_mail
 from benchmarks.pages import Picture, machine, table, write_page
 from cli.status import Observer
 from connectors.elasticsearch import Index
@@ -38,7 +37,6 @@ from schemas import topics
 from schemas.words import words
 
 NAME = "end_to_end"
-CORPORA = Path(os.environ.get("CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 LISTED, QUIET, BUSY = "listed@example.com", "quiet@example.com", "busy@example.com"
 TIMEOUT_SECONDS = 1_200.0
 # More than extract takes at a time, so that some of them wait in the topic.
@@ -244,26 +242,19 @@ def _write(found: dict[str, Any], results: dict[str, Any], mbox: Path, scans: in
 
 def main() -> None:
     """Measure and print; fails where a figure is not good."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--mbox", type=Path, default=CORPORA / "mail" / "office.mbox")
-    parser.add_argument(
-        "--texts", type=Path, default=CORPORA / "mail" / "plain.mbox", help="whose text arrives"
-    )
+    parser = command.parser(__doc__, NAME)
+    parser.add_argument("--mbox", type=Path, default=command.OFFICE)
+    parser.add_argument("--texts", type=Path, default=command.PLAIN, help="whose text arrives")
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--mails", type=int, default=20, help="that arrive at rest, and again beside scans")
     parser.add_argument("--scans", type=int, default=SCANS, help="mails of the backfill beside which they do")
     parser.add_argument("--first", type=int, help="only so many mails of FILE; 0: only the latencies")
-    parser.add_argument("--write", action="store_true", help="write docs/performance/end_to_end.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before = machine()
     listed = list(read_mail(options.mbox))[: options.first]
     texts = [
-        mail.read().partition(b"\n\n")[2].decode("ascii", "replace") for mail in read_mail(options.texts)
+        text for text in command.bodies(options.texts) if len(text) > 500 and "<html" not in text.lower()
     ]
-    texts = [text for text in texts if len(text) > 500 and "<html" not in text.lower()]
     size_bytes = sum(len(mail.read()) for mail in listed)
     mail: dict[str, list[RawMail]] = {
         LISTED: listed,
@@ -278,7 +269,7 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:28}{value}")
     if options.json:
-        print_json(found)
+        command.print_json(found)
     sys.exit(not found["good"])
 
 

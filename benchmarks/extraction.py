@@ -11,12 +11,9 @@ the other has any: against Tika's text of the same run, and, with ``--truth``, a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import pages
+from benchmarks import command, pages
 from benchmarks.footprint import Footprint
 from benchmarks.readers import LIBRARIES, Engine, Library, Reader, Reading, TikaServer, summed
 from benchmarks.recall import once, recall, tokens
@@ -64,7 +61,9 @@ def measure(files: Sequence[Path], *, ocr: bool, names: Sequence[str]) -> dict[s
             footprints[reader.name] = Footprint(reader.processes, partial(_others, reader, readers))
         for number in range(ROUNDS):
             for reader in readers[number % len(readers) :] + readers[: number % len(readers)]:
-                _progress(f"OCR {'on' if ocr else 'off'}, round {number + 1} of {ROUNDS}: {reader.name}")
+                command.progress(
+                    f"OCR {'on' if ocr else 'off'}, round {number + 1} of {ROUNDS}: {reader.name}"
+                )
                 result, footprint = results[reader.name], footprints[reader.name]
                 with footprint:
                     started = time.monotonic()
@@ -138,11 +137,6 @@ def _others(reader: Reader, readers: Sequence[Reader]) -> list[int]:
     ]
 
 
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{line}\033[K")
-
-
 def write(measured: Mapping[bool, Sequence[Mapping[str, object]]], about: str) -> None:
     """docs/performance/extraction.md and its picture."""
     picture = pages.Picture(len(measured))
@@ -163,17 +157,13 @@ def write(measured: Mapping[bool, Sequence[Mapping[str, object]]], about: str) -
 
 def main() -> None:
     """Measure, print, and write where that is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "extraction")
     parser.add_argument("--corpus", type=Path, required=True, help="a folder of files")
     parser.add_argument("--truth", type=Path, help="a folder with NAME.txt for files whose words are known")
     parser.add_argument("--ocr", choices=("on", "off", "both"), default="both")
     parser.add_argument("--sample", type=int, help="so many files of the corpus, picked by chance")
     parser.add_argument("--only", nargs="*", choices=LIBRARIES, default=LIBRARIES, help="beside Tika")
     parser.add_argument("--slowest", type=int, default=0, help="also list the files that took us longest")
-    parser.add_argument("--write", action="store_true", help="write docs/performance/extraction.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     files = sorted(path for path in options.corpus.rglob("*") if path.is_file())
     if not files:
@@ -197,7 +187,7 @@ def main() -> None:
     if options.write:
         write(measured, about)
     if options.json:
-        print(json.dumps({"ocr" if ocr else "no_ocr": lines for ocr, lines in measured.items()}))
+        command.print_json({"ocr" if ocr else "no_ocr": lines for ocr, lines in measured.items()})
 
 
 def _truth(files: Sequence[Path], directory: Path | None) -> dict[Path, str]:

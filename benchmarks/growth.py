@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.costs import Meter
-from benchmarks.deployment import deployment, print_json
-from benchmarks.end_to_end import CORPORA
+from benchmarks.deployment import deployment
 from benchmarks.pages import Picture, machine, table, write_page
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
 from devstack.stack import Stack, start_stack
@@ -163,12 +163,12 @@ def measure(base: int, mails: list[bytes]) -> dict[str, Any]:
     }
 
 
-def _write(found: dict[str, Any], base: int, before: str) -> None:
+def _draw(found: dict[str, Any]) -> None:
+    runs, attachments, exponents = found["mail"], found["attachments"], found["exponents"]
     picture = Picture(3)
-    runs, attachments = found["mail"], found["attachments"]
     picture.lines(
         0,
-        f"time over messages: exponent {found['exponents']['messages']}",
+        f"time over messages: exponent {exponents['messages']}",
         {"seconds": [(run["messages"], run["seconds"]) for run in runs]},
         ("messages", "seconds"),
         logarithmic=True,
@@ -184,12 +184,17 @@ def _write(found: dict[str, Any], base: int, before: str) -> None:
     )
     picture.lines(
         2,
-        f"time over bytes: exponent {found['exponents']['bytes of an attachment']}",
+        f"time over bytes: exponent {exponents['bytes of an attachment']}",
         {"seconds": [(run["size_bytes"], run["seconds"]) for run in attachments]},
         ("bytes of an attachment", "seconds"),
         logarithmic=True,
     )
     picture.save(NAME)
+
+
+def _write(found: dict[str, Any], base: int, before: str) -> None:
+    _draw(found)
+    runs, attachments = found["mail"], found["attachments"]
     names = ("source", "extract", "slow", "index")
     parts = [
         f"`python -m benchmarks.growth --base {base}`, {before}. The servers run on the same cores.",
@@ -242,20 +247,14 @@ def _write(found: dict[str, Any], base: int, before: str) -> None:
 
 def main() -> None:
     """Measure and print; fails where a figure is not good."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, NAME)
     parser.add_argument("--base", type=int, default=128, help="messages of the smallest run")
-    parser.add_argument(
-        "--texts", type=Path, default=CORPORA / "mail" / "plain.mbox", help="whose mail is used"
-    )
-    parser.add_argument("--write", action="store_true", help="write docs/performance/growth.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--texts", type=Path, default=command.PLAIN, help="whose mail is used")
     parser.add_argument("--attachment", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attachment is not None:
-        print_json(asyncio.run(_read_attachment(options.attachment, options.count)))
+        command.print_json(asyncio.run(_read_attachment(options.attachment, options.count)))
         return
     before = machine()
     mails = [mail.read() for mail in read_mail(options.texts)]
@@ -265,7 +264,7 @@ def main() -> None:
         _write(found, options.base, before)
     print(found["exponents"], found["memory"])
     if options.json:
-        print_json(found)
+        command.print_json(found)
     sys.exit(not found["good"])
 
 

@@ -25,9 +25,9 @@ from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.helpers import bulk as helper_bulk
 from rich.console import Console
 
+from benchmarks import command
 from benchmarks.costs import processor_seconds
-from benchmarks.deployment import deployment, print_json
-from benchmarks.end_to_end import CORPORA
+from benchmarks.deployment import deployment
 from benchmarks.labels import GivenVectors
 from benchmarks.pages import Picture, machine, table, write_page
 from benchmarks.search_latency import mail_fields, worded
@@ -229,27 +229,19 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
 
 def main() -> None:
     """Measure and print; fails where a figure is not good."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, NAME)
     parser.add_argument("--documents", type=int, default=16_000)
-    parser.add_argument(
-        "--texts", type=Path, default=CORPORA / "mail" / "plain.mbox", help="whose text is used"
-    )
-    parser.add_argument("--mbox", type=Path, default=CORPORA / "mail" / "office.mbox", help="is replayed")
+    parser.add_argument("--texts", type=Path, default=command.PLAIN, help="whose text is used")
+    parser.add_argument("--mbox", type=Path, default=command.OFFICE, help="is replayed")
     parser.add_argument("--first", type=int, help="only so many mails of it; 0: no replay")
     parser.add_argument("--encoder", default="minilm")
-    parser.add_argument("--write", action="store_true", help="write docs/performance/index.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before = machine()
-    texts = [
-        mail.read().partition(b"\n\n")[2].decode("ascii", "replace") for mail in read_mail(options.texts)
-    ]
+    texts = command.bodies(options.texts)
     found: dict[str, Any] = {}
     if options.documents:
         with start_stack() as stack:
-            server = stack.elasticsearch_pid or os.getpid()
+            server = stack.elasticsearch.pid or os.getpid()
             found["bulks"] = bulks(stack.elasticsearch_url, server, texts, options.documents)
         good = max(run["faster"] for run in found["bulks"]) >= LEAST_FASTER
     if options.first != 0:
@@ -261,7 +253,7 @@ def main() -> None:
         if options.write:
             _write(found, options, before)
     if options.json:
-        print_json({**found, "good": good})
+        command.print_json({**found, "good": good})
     sys.exit(not good)
 
 

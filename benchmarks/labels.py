@@ -5,19 +5,18 @@ python -m benchmarks.labels [--changes 10000] [--chunks 0 1 100]
 A document without chunks stands for the alternative, labels in small documents of their own.
 """
 
-import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import command, pages
 from connectors.elasticsearch import Index
 from connectors.kafka import Record
 from devstack.stack import start_stack
-from schemas import mapping, topics
+from schemas import mapping
 from schemas.outcomes import Outcome
 from schemas.registers import (
     AnyRegister,
@@ -28,6 +27,7 @@ from schemas.registers import (
     content_version,
 )
 from streams.index import Indexer
+from tests.standins import NoLetters, records_of
 
 BATCH_RECORDS, BATCHES_IN_FLIGHT = 200, 4
 WORDS_PER_CHUNK = 125  # the chunker's window less its overlap
@@ -50,17 +50,6 @@ class GivenVectors:
         self._next += len(texts)
         chosen: NDArray[np.float32] = self._vectors[(np.arange(len(texts)) + self._next) % len(self._vectors)]
         return chosen
-
-
-class NoLetters:
-    def succeeded(self) -> None: ...
-
-    async def write(self, record: Record, error: BaseException, **_: object) -> None:
-        raise error
-
-
-def _record(register: AnyRegister) -> Record:
-    return Record(topics.DOCUMENTS.name, 0, 0, register.key, register.encode())
 
 
 def _owner(message: int) -> dict[str, str]:
@@ -94,10 +83,10 @@ async def _storm(index: Index, indexer: Indexer, chunks: int, changes: int) -> d
         registers.append(_content(message, chunks))
     started = time.perf_counter()
     for start in range(0, len(registers), 50):
-        await indexer.handle([_record(register) for register in registers[start : start + 50]])
+        await indexer.handle(records_of(registers[start : start + 50]))
     await index.refresh()
     indexed_seconds = time.perf_counter() - started
-    records = [_record(_change(number, messages)) for number in range(changes)]
+    records = records_of(_change(number, messages) for number in range(changes))
     slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
 
     async def handle(batch: list[Record]) -> None:
@@ -119,9 +108,9 @@ async def _storm(index: Index, indexer: Indexer, chunks: int, changes: int) -> d
 
 
 async def _measure(url: str, chunk_counts: Sequence[int], changes: int) -> None:
-    print("| chunks a document | documents | first indexing, documents/s | changes | seconds | changes/s |")
-    print("|---|---|---|---|---|---|")
+    rows = []
     for chunks in chunk_counts:
+        command.progress(f"{chunks} chunks a document")
         mapping.INDEX_PREFIX, mapping.WRITE_ALIAS = f"storm-{chunks}-v", f"storm-{chunks}-write"
         mapping.READ_ALIAS = f"storm-{chunks}-read"
         async with Index.open(url) as index:
@@ -129,21 +118,31 @@ async def _measure(url: str, chunk_counts: Sequence[int], changes: int) -> None:
             indexer = Indexer(index, GivenVectors(), NoLetters(), mapping.MAX_CHUNKS)  # type: ignore[arg-type]
             result = await _storm(index, indexer, chunks, changes)
             await index._client.indices.delete(index=mapping.index_name())
-        print(
-            f"| {chunks} | {result['messages']:,} | {result['indexed_per_second']:.0f} | {changes:,} "
-            f"| {result['seconds']:.1f} | {changes / result['seconds']:.0f} |",
-            flush=True,
+        rows.append(
+            (
+                *(chunks, f"{result['messages']:,}", f"{result['indexed_per_second']:.0f}", f"{changes:,}"),
+                *(f"{result['seconds']:.1f}", f"{changes / result['seconds']:.0f}"),
+            )
         )
+    head = (
+        "chunks a document",
+        "documents",
+        "first indexing, documents/s",
+        "changes",
+        "seconds",
+        "changes/s",
+    )
+    print(pages.table(head, rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Measure and print."""
+    parser = command.parser(__doc__)
     parser.add_argument("--changes", type=int, default=10_000)
     parser.add_argument("--chunks", type=int, nargs="+", default=[0, 1, 100])
     arguments = parser.parse_args()
     with start_stack() as stack:
         asyncio.run(_measure(stack.elasticsearch_url, arguments.chunks, arguments.changes))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

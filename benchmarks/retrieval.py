@@ -6,24 +6,21 @@ embedding) into a real Elasticsearch and is searched as a person would; the quer
 language. Queries without a judgement are left out. Nothing here depends on the corpus.
 """
 
-import argparse
 import asyncio
 import json
 import math
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.baselines import plain_server
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder, open_encoder
-from connectors.kafka import Record
 from devstack.stack import start_stack
-from schemas import topics
 from schemas.outcomes import Outcome
 from schemas.registers import AnyRegister, ContentRegister, LabelsRegister, MessageContent, content_version
 from search.access import Access
@@ -31,6 +28,7 @@ from search.query import Query
 from search.results import Mode
 from search.retrieval import Retrieval
 from streams.index import Indexer
+from tests.standins import NoLetters, records_of
 
 MAILBOX_ID = "bench"
 BATCH = 64
@@ -104,27 +102,13 @@ def _gain(grades: Iterable[int]) -> float:
     return sum(max(grade, 0) / math.log2(place + 1) for place, grade in enumerate(grades, start=1))
 
 
-class _Failing:
-    """Stands for the dead letters: here a document that cannot be indexed ends the run."""
-
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        raise error
-
-
 async def fill(index: Index, encoder: Encoder, documents: Sequence[Mapping[str, str]]) -> None:
     """Index the documents as messages, through the index worker."""
-    indexer = Indexer(index, encoder, _Failing(), max_chunks=2_000)  # type: ignore[arg-type]
+    indexer = Indexer(index, encoder, NoLetters(), max_chunks=2_000)  # type: ignore[arg-type]
     for start in range(0, len(documents), BATCH):
-        records = [
-            Record(topics.DOCUMENTS.name, 0, start, register.key, register.encode())
-            for document in documents[start : start + BATCH]
-            for register in _registers(document)
-        ]
-        await indexer.handle(records)
-        _progress(f"indexed {min(start + BATCH, len(documents))} of {len(documents)}")
+        batch = documents[start : start + BATCH]
+        await indexer.handle(records_of(each for document in batch for each in _registers(document)))
+        command.progress(f"indexed {min(start + BATCH, len(documents))} of {len(documents)}")
     await index.refresh()
 
 
@@ -148,13 +132,8 @@ async def searched(index: Index, encoder: Encoder, queries: Mapping[str, str]) -
                 Query.plain(text), Access.only([MAILBOX_ID]), mode=mode, limit=DEPTH
             )
             runs[mode.value][query] = [hit.message_id for hit in results.hits]
-        _progress(f"searched {mode.value}")
+        command.progress(f"searched {mode.value}")
     return runs
-
-
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{line}\033[K")
 
 
 async def measure(url: str, corpus: Corpus, *, baselines: bool) -> dict[str, dict[str, float]]:
@@ -171,7 +150,7 @@ async def measure(url: str, corpus: Corpus, *, baselines: bool) -> dict[str, dic
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = command.parser(__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="directory of the three files")
     parser.add_argument("--baselines", action="store_true", help="also what a plain server finds")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -187,7 +166,7 @@ def main() -> None:
     for name, row in results.items():
         print(f"{name:16}" + "".join(f"{row[measure]:12.4f}" for measure in MEASURES))
     if options.json:
-        print(json.dumps(results))
+        command.print_json(results)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ The simulation runs the real source and extract over emulated mailboxes, lets ma
 and compares the requests that reach Gmail with what the model says of so many mailboxes and seconds.
 """
 
-import argparse
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import command
 from benchmarks.costs import processor_seconds
 from cli.pipeline import Pipeline
 from cli.status import Observer
@@ -106,24 +105,21 @@ def _mail(number: int) -> bytes:
 def simulate(mailboxes: int, seconds: float, mails: int) -> dict[str, object]:
     """Run source, extract and index over so many mailboxes of three mails; ``mails`` arrive meanwhile."""
     addresses = [f"box{number}@example.com" for number in range(mailboxes)]
-    emulator = GmailEmulator(
-        {address: [MailBytes(_mail(n)) for n in range(3)] for address in addresses}
-    ).start()
     also = {"SOURCE_POLL_SECONDS": "10", "AUDIT_HOURS": "0", "DRAFT_QUIET_SECONDS": "0"}
-    try:
-        with (
-            tempfile.TemporaryDirectory() as directory,
-            pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
-        ):
-            begun = time.monotonic()
-            running.start("source", "extract", "index")
-            asyncio.run(_settled(running))
-            listed_seconds = time.monotonic() - begun
-            counted, spent = _counted(running, emulator, addresses, seconds, mails)
-            asyncio.run(_settled(running))
-            caught_up_seconds = time.monotonic() - spent["ended"]
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(
+            {address: [MailBytes(_mail(n)) for n in range(3)] for address in addresses}
+        ) as emulator,
+        tempfile.TemporaryDirectory() as directory,
+        pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
+    ):
+        begun = time.monotonic()
+        running.start("source", "extract", "index")
+        asyncio.run(_settled(running))
+        listed_seconds = time.monotonic() - begun
+        counted, spent = _counted(running, emulator, addresses, seconds, mails)
+        asyncio.run(_settled(running))
+        caught_up_seconds = time.monotonic() - spent["ended"]
     load = Load(3, 0, mails / mailboxes * DAY_SECONDS / seconds, 0.0, 10.0, float("inf"))
     expected = {method: count * mailboxes for method, count in requests(load, seconds).items()}
     compared = {
@@ -178,9 +174,7 @@ def _counted(
 
 def main() -> None:
     """Print the table, or simulate; a simulation far from the model fails."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("--simulate", type=int, metavar="MAILBOXES")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--mails", type=int, default=600, help="that arrive during the simulation")
@@ -189,7 +183,7 @@ def main() -> None:
         sys.stdout.write("\n".join(table(Load())) + "\n")
         return
     report = simulate(options.simulate, options.seconds, options.mails)
-    sys.stdout.write(json.dumps(report) + "\n")
+    command.print_json(report)
     sys.exit(not report["good"])
 
 

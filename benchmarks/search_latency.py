@@ -6,12 +6,9 @@ candidates), the smallest one (ten of anybody's), and whole searches (filters, l
 snippets) in each mode. The vectors of the questions are given too: what the model takes is not the index's.
 """
 
-import argparse
 import asyncio
-import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from elasticsearch import AsyncElasticsearch
 
+from benchmarks import command
 from benchmarks.pages import Picture, machine, table, write_page
 from connectors.elasticsearch import Index, Write
 from devstack.stack import start_stack
@@ -41,8 +39,6 @@ WORDS = 30_000
 WORDS_EACH = 60
 QUESTIONS, WARM_QUESTIONS = 100, 100  # the virtual machine compiles what is asked again and again
 SETTLE_SECONDS = 300.0
-# The promise that ``scripts/test_full.py`` holds this to.
-LIMIT_RATIO = 3.0
 
 
 class GivenVectors:
@@ -121,8 +117,7 @@ async def measure(url: str, documents: int) -> dict[str, float]:
             if failed:
                 raise failed[0]
             done += len(writes)
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\rindexed {done} of {documents}\033[K")
+            command.progress(f"indexed {done} of {documents}")
         await index.refresh()
         filled = time.monotonic() - started
         await settled(url)
@@ -206,10 +201,8 @@ def _write(found: list[dict[str, float]], before: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = command.parser(__doc__, NAME)
     parser.add_argument("--documents", type=int, nargs="+", default=[100_000])
-    parser.add_argument("--write", action="store_true", help="write docs/performance/search_latency.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before, found = machine(), []
     for documents in options.documents:
@@ -220,7 +213,7 @@ def main() -> None:
     if options.write:
         _write(found, before)
     if options.json:
-        print(json.dumps(found[-1]))
+        command.print_json(found[-1])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ Each process is measured with all that it has started. After a warm-up a line is
 what it adds over the whole run is worth mentioning; then the run fails.
 """
 
-import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import threading
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import theilslopes
 
+from benchmarks import command, pages
 from benchmarks.chaos import oracle
 from benchmarks.chaos.run import settled
 from benchmarks.chaos.world import Letters, Traffic, mailboxes
@@ -157,33 +156,30 @@ class Latency(threading.Thread):
 def soak(minutes: float, operations_per_second: float, encoder: str, seed: int) -> dict[str, object]:
     """A run; its series, slopes and what the oracle says in the end."""
     letters = Letters(seed, b"soak" * 8, infected=False)
-    emulator = GmailEmulator(mailboxes(MAILBOXES, FIRST_MESSAGES, letters)).start()
     also = {"AUDIT_HOURS": "0", "SOURCE_POLL_SECONDS": "2", "DRAFT_QUIET_SECONDS": "2"}
-    try:
-        with (
-            tempfile.TemporaryDirectory() as directory,
-            pipeline(None, Path(directory), encoder=encoder, gmail=emulator.describe(), also=also) as running,
-        ):
-            running.start(*PROCESSES)
-            asyncio.run(settled(running, emulator))
-            measured = Measured()
-            # As many come as go, so that the mailboxes stay as large as they are.
-            traffic = Traffic(emulator, letters, seed, operations_per_second, steady_messages=FIRST_MESSAGES)
-            latency = Latency(running.elasticsearch_url, measured)
-            traffic.on_add = latency.arrived
-            latency.start()
-            traffic.start()
-            asyncio.run(_measure(running, measured, minutes * 60))
-            traffic.enough()
-            latency.enough()
-            running.check()  # nobody has died on the way
-            asyncio.run(settled(running, emulator))
-            boxes = {mailbox_id_of(box.address): box for box in emulator.mailboxes.values()}
-            truth = oracle.Truth.of(boxes, letters.expected, [])
-            found = asyncio.run(oracle.violations(running.kafka_bootstrap, running.elasticsearch_url, truth))
-            wrong = [line for line in found if not line.startswith(oracle.LATE)]
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(mailboxes(MAILBOXES, FIRST_MESSAGES, letters)) as emulator,
+        tempfile.TemporaryDirectory() as directory,
+        pipeline(None, Path(directory), encoder=encoder, gmail=emulator.describe(), also=also) as running,
+    ):
+        running.start(*PROCESSES)
+        asyncio.run(settled(running, emulator))
+        measured = Measured()
+        # As many come as go, so that the mailboxes stay as large as they are.
+        traffic = Traffic(emulator, letters, seed, operations_per_second, steady_messages=FIRST_MESSAGES)
+        latency = Latency(running.elasticsearch_url, measured)
+        traffic.on_add = latency.arrived
+        latency.start()
+        traffic.start()
+        asyncio.run(_measure(running, measured, minutes * 60))
+        traffic.enough()
+        latency.enough()
+        running.check()  # nobody has died on the way
+        asyncio.run(settled(running, emulator))
+        boxes = {mailbox_id_of(box.address): box for box in emulator.mailboxes.values()}
+        truth = oracle.Truth.of(boxes, letters.expected, [])
+        found = asyncio.run(oracle.violations(running.kafka_bootstrap, running.elasticsearch_url, truth))
+        wrong = [line for line in found if not line.startswith(oracle.LATE)]
     return {
         "minutes": minutes,
         "operations": sum(traffic.counts.values()),
@@ -226,9 +222,7 @@ def figure(series: Mapping[str, Sequence[Point]], title: str) -> Figure:
 
 def main() -> None:
     """Run, print the slopes, draw. Exit code 1: something grows, or something is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--operations-per-second", type=float, default=4.0)
     parser.add_argument("--encoder", default="hash", help="minilm: the real one")
@@ -242,14 +236,15 @@ def main() -> None:
     if options.plot:
         title = f"{options.minutes:g} minutes, {report['operations']} changes, {report['messages']} messages"
         figure(series, title).save(options.plot)
-    rows = ["| series | level | an hour | 99 % | |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {one.series} | {one.level:g} | {one.per_hour:+g} | {one.low:+g} to {one.high:+g}"
-        f" | {'GROWS' if one.grows else ''} |"
+    rows = [
+        (
+            *(one.series, f"{one.level:g}", f"{one.per_hour:+g}", f"{one.low:+g} to {one.high:+g}"),
+            "GROWS" if one.grows else "",
+        )
         for one in found
     ]
-    sys.stdout.write("\n".join([*rows, *violations[:20]]) + "\n")
-    sys.stdout.write(json.dumps({**report, "slopes": [asdict(one) for one in found]}) + "\n")
+    print(pages.table(("series", "level", "an hour", "99 %", ""), rows), *violations[:20], sep="\n")
+    command.print_json({**report, "slopes": [asdict(one) for one in found]})
     sys.exit(bool(violations) or any(one.grows for one in found))
 
 

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.costs import Meter
-from benchmarks.deployment import print_json
 from benchmarks.pages import Picture, machine, table, write_page
 from cli.pipeline import Pipeline
 from connectors.kafka import Log
@@ -41,29 +41,26 @@ def events(stack: Stack, mailboxes: int, changes: int) -> dict[str, Any]:
     """Events a second of listings and of changes, and what the source spends on them."""
     addresses = [f"box{number}@example.com" for number in range(mailboxes)]
     mail = [MailBytes(f"Subject: mail {n}\n\nbody {n}\n".encode()) for n in range(MESSAGES)]
-    emulator = GmailEmulator(dict.fromkeys(addresses, mail)).start()
     also = {"AUDIT_HOURS": "0", "SOURCE_POLL_SECONDS": "3600", "DRAFT_QUIET_SECONDS": "0"}
-    try:
-        with (
-            tempfile.TemporaryDirectory() as directory,
-            Pipeline(
-                *(stack.kafka_bootstrap, stack.elasticsearch_url, [], Path(directory), "hash"),
-                gmail=emulator.describe(),
-                also=also,
-            ) as running,
-        ):
-            # The index must be there for the source to look at.
-            running.start("source", "index")
-            asyncio.run(_written(running, topics.BACKFILL, mailboxes * MESSAGES))
-            running.kill("source")
-            _relabel(emulator, addresses, changes)
-            begun = time.monotonic()
-            running.start("source")
-            with Meter({"source": running.processes["source"].pid}) as meter:
-                times = asyncio.run(_written(running, topics.CHANGES, changes))
-                seconds = time.monotonic() - begun
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(dict.fromkeys(addresses, mail)) as emulator,
+        tempfile.TemporaryDirectory() as directory,
+        Pipeline(
+            *(stack.kafka_bootstrap, stack.elasticsearch_url, [], Path(directory), "hash"),
+            gmail=emulator.describe(),
+            also=also,
+        ) as running,
+    ):
+        # The index must be there for the source to look at.
+        running.start("source", "index")
+        asyncio.run(_written(running, topics.BACKFILL, mailboxes * MESSAGES))
+        running.kill("source")
+        _relabel(emulator, addresses, changes)
+        begun = time.monotonic()
+        running.start("source")
+        with Meter({"source": running.processes["source"].pid}) as meter:
+            times = asyncio.run(_written(running, topics.CHANGES, changes))
+            seconds = time.monotonic() - begun
     return {
         "changes": changes,
         "mailboxes": mailboxes,
@@ -172,15 +169,11 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
 
 def main() -> None:
     """Measure and print; fails where a figure is not good."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, NAME)
     parser.add_argument("--changes", type=int, default=20_000)
     parser.add_argument("--mailboxes", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=180.0, help="of Gmail's clock, under each table")
     parser.add_argument("--rate", type=float, default=1.0, help="how much faster than the wall's that goes")
-    parser.add_argument("--write", action="store_true", help="write docs/performance/source.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     before = machine()
     with start_stack() as stack:
@@ -193,7 +186,7 @@ def main() -> None:
     for spent in found["quota"]:
         print(spent)
     if options.json:
-        print_json(found)
+        command.print_json(found)
     sys.exit(not found["good"])
 
 

@@ -8,9 +8,7 @@ of the whole command, from starting Python to the printed hits. The commands tak
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import resource
 import statistics
@@ -20,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import pages
+from benchmarks import command, pages
 from benchmarks.retrieval import fill
 from connectors.elasticsearch import Index
 from connectors.encoder import open_encoder
@@ -59,9 +57,9 @@ def measure(url: str, rounds: int) -> dict[str, tuple[float, float]]:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     for number in range(rounds + 1):
-        for name, command in COMMANDS.items():
+        for name, asked in COMMANDS.items():
             before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(asked, env=environment, check=True, stdout=subprocess.DEVNULL)
             seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
             spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             if number:  # the first time, files come from the disk and bytecode is written
@@ -83,12 +81,8 @@ def rows(times: Mapping[str, tuple[float, float]]) -> list[Sequence[object]]:
 
 def main() -> None:
     """Measure, print, and write where that is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__, "start")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write docs/performance/start.md")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     about = f"{options.rounds} rounds, {pages.machine()}."
     with start_stack() as stack:
@@ -108,7 +102,7 @@ def main() -> None:
         parts = [f"`python -m benchmarks start --write`: {about}", table, said]
         pages.write_page("start", "Start", parts)
     if options.json:
-        print(json.dumps({name: wall for name, (wall, _) in times.items()}))
+        command.print_json({name: wall for name, (wall, _) in times.items()})
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from functools import partial
 from pathlib import Path
 
 from devstack.programs import find_clamd
-from devstack.servers import LocalServer
+from devstack.servers import LocalServer, handed_on
 
 # What `scripts/clamd.conf` sets, too: the reasons stand there.
 SETTINGS = {
@@ -53,7 +52,7 @@ def clamd_server(
         directory=directory,
         command=[str(program), "--config-file", str(configuration)],
         answers=partial(_answers, address),
-        environment={name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ},
+        environment=handed_on(),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from devstack.local import HOST, as_nobody
 from devstack.programs import find_dovecot
-from devstack.servers import LocalServer
+from devstack.servers import LocalServer, handed_on
 
 PASSWORD = "of-scratch-mail"  # noqa: S105 - it opens a scratch server on this machine
 _ANSWER_SECONDS = 5.0
@@ -97,7 +97,7 @@ def dovecot_server(directory: Path, port: int, *, capabilities: str = "") -> Loc
         directory=directory,
         command=[str(program), "-F", "-c", str(configuration)],
         answers=partial(_answers, port),
-        environment={name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ},
+        environment=handed_on(),
         identity=as_nobody(directory) if os.geteuid() == 0 else {},
         ports=(port,),
     )

@@ -20,7 +20,7 @@ from typing import Any
 from devstack.maven import Distribution
 from devstack.probes import elasticsearch_answers, kafka_answers
 from devstack.programs import DevstackError
-from devstack.servers import LocalServer
+from devstack.servers import LocalServer, handed_on
 
 HOST = "127.0.0.1"
 # Below the range from which the kernel gives ports to outgoing connections (32768 and up), so that a server
@@ -142,7 +142,7 @@ def kafka_server(
         directory=directory,
         command=[*java, "kafka.Kafka", str(properties)],
         answers=partial(kafka_answers, bootstrap),
-        environment=_environment(),
+        environment=handed_on(),
         ports=(broker, controller),
         detached=detached,
         scratch=scratch,
@@ -190,7 +190,7 @@ def elasticsearch_server(
         command=[str(distribution.elasticsearch_home / "bin" / "elasticsearch"), "-p", str(pid_file)],
         answers=partial(elasticsearch_answers, f"http://{HOST}:{http}"),
         environment={
-            **_environment(),
+            **handed_on(),
             "ES_JAVA_HOME": str(java_home),
             "ES_JAVA_OPTS": " ".join((*ELASTICSEARCH_HEAP, *java_options)),
             "ES_PATH_CONF": str(configuration),
@@ -243,11 +243,6 @@ def as_nobody(directory: Path) -> dict[str, Any]:
     for path in (directory, *directory.rglob("*")):
         os.chown(path, uid, gid)
     return {"user": uid, "group": gid, "extra_groups": []}
-
-
-def _environment() -> dict[str, str]:
-    # little is handed on: a JAVA_OPTS or ES_HOME of the caller's would change what was measured
-    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
 
 
 def _run(command: list[str]) -> None:

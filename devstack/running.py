@@ -100,8 +100,8 @@ def status(name: str, base: Path) -> Status:
         stack.provider,
         stack.kafka_bootstrap,
         stack.elasticsearch_url,
-        stack.kafka_pid,
-        stack.elasticsearch_pid,
+        stack.kafka.pid,
+        stack.elasticsearch.pid,
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,16 @@ class Server(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What another process needs to find it again; JSON."""
+
+
+@contextlib.contextmanager
+def paused(server: Server) -> Iterator[None]:
+    """Within the block it holds its connections and answers nothing."""
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
 
 
 @dataclass
@@ -213,6 +223,11 @@ class LocalServer:
         if self._keeper is not None:
             self._keeper.wait()
             self._keeper = None
+
+
+def handed_on() -> dict[str, str]:
+    """What a server gets of our environment: a JAVA_OPTS or ES_HOME of the caller's would change it."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
 
 
 def _is_stopped(pid: int) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from devstack import containers, external, local
 from devstack.maven import cache_directory, install
@@ -24,7 +24,6 @@ from devstack.programs import DevstackError, find_java_home
 from devstack.servers import PortTakenError, Server
 
 PROVIDERS = ("maven", "testcontainers", "external")
-ServerName = Literal["kafka", "elasticsearch"]
 
 # A chosen port is taken between the look and the start about once in thousands of starts.
 _PORT_ATTEMPTS = 5
@@ -32,7 +31,7 @@ _PORT_ATTEMPTS = 5
 
 @dataclass
 class Stack:
-    """Two servers that answer. On ``external`` ones everything but the addresses raises ``DevstackError``."""
+    """Two servers that answer. What ``external`` ones cannot do raises ``DevstackError``."""
 
     provider: str
     kafka_bootstrap: str
@@ -40,20 +39,6 @@ class Stack:
     kafka: Server
     elasticsearch: Server
     cleanup: Callable[[], None] | None = None
-
-    @property
-    def kafka_pid(self) -> int | None:
-        """The broker's process on this machine; None in a container, elsewhere, or when it does not run."""
-        return self.kafka.pid
-
-    @property
-    def elasticsearch_pid(self) -> int | None:
-        """The node's process on this machine; None in a container, elsewhere, or when it does not run."""
-        return self.elasticsearch.pid
-
-    def log_tail(self, server: ServerName, lines: int = 40) -> str:
-        """The last lines of a server's log."""
-        return self.server(server).log_tail(lines)
 
     def stop(self) -> None:
         """End both servers; a directory of our own making is removed. Safe to repeat."""
@@ -63,42 +48,6 @@ class Stack:
             for server in (self.kafka, self.elasticsearch):
                 # what is thrown away need not be flushed first
                 steps.callback(server.kill if server.scratch else server.stop)
-
-    def restart_kafka(self) -> None:
-        """Stop the broker, if it runs, and start it on the same address and data; returns when it answers."""
-        self._restart(self.kafka)
-
-    def restart_elasticsearch(self) -> None:
-        """Stop the node, if it runs, and start it on the same address and data; returns when it answers."""
-        self._restart(self.elasticsearch)
-
-    def kill_kafka(self) -> None:
-        """SIGKILL the broker; ``restart_kafka`` brings it back."""
-        self.kafka.kill()
-
-    def kill_elasticsearch(self) -> None:
-        """SIGKILL the node; ``restart_elasticsearch`` brings it back."""
-        self.elasticsearch.kill()
-
-    @contextmanager
-    def paused(self, server: ServerName) -> Iterator[None]:
-        """Within the block the server holds its connections and answers nothing (SIGSTOP)."""
-        frozen = self.server(server)
-        frozen.pause()
-        try:
-            yield
-        finally:
-            frozen.resume()
-
-    def server(self, name: ServerName) -> Server:
-        """The server of this name."""
-        return {"kafka": self.kafka, "elasticsearch": self.elasticsearch}[name]
-
-    @staticmethod
-    def _restart(server: Server) -> None:
-        server.stop()
-        server.start()
-        server.wait_until_ready()
 
 
 @contextmanager

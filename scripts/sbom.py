@@ -9,11 +9,13 @@ from importlib.metadata import Distribution, distributions
 
 
 def _licenses(package: Distribution) -> list[dict[str, object]]:
-    known = package.metadata.get("License-Expression")
+    known, name = (
+        next(iter(package.metadata.get_all(field) or ()), "").strip()
+        for field in ("License-Expression", "License")
+    )
     if known:
         return [{"expression": known}]
     # Some put the whole text there.
-    name = (package.metadata.get("License") or "").strip()
     return [{"license": {"name": name}}] if name and len(name) < 100 else []
 
 
@@ -41,7 +43,7 @@ def debian_packages() -> list[dict[str, object]]:
         return []
     asked = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
     lines = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
-    found = []
+    found: list[dict[str, object]] = []
     for name, version, architecture in sorted(line.split() for line in lines if len(line.split()) == 3):
         purl = f"pkg:deb/debian/{name}@{version.replace(':', '%3A').replace('+', '%2B')}?arch={architecture}"
         found.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl})

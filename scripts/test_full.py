@@ -1,16 +1,18 @@
-"""Every "must show" at full size, with the time of each part: ``make test-full``.
+"""Every "must show" at full size, with the time of each part: ``make test-full [PARTS="growth soak"]``.
 
-The mail that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part
-whose input is missing fails: nothing is skipped.
+A part is a function of this file; without names all of them run, in their order, until one fails. The mail
+that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part whose input
+is missing fails: nothing is skipped.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,9 +23,10 @@ EXPOSED = ["aiohttp", "cryptography", "fastapi", "lxml", "pillow", "pypdf", "pyp
 MAILSTREAM = [sys.executable, "-m", "cli.main"]
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, **environment: str) -> str:
     """Run a command that must succeed; its output is shown, its last line returned."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    known = {**os.environ, **environment}
+    process = subprocess.Popen(command, cwd=ROOT, env=known, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = ""
     for line in process.stdout:
@@ -34,8 +37,33 @@ def _run(*command: str) -> str:
     return last
 
 
-def _pytest(*arguments: str) -> None:
-    _run(sys.executable, "-m", "pytest", "-q", *arguments)
+def _pytest(*arguments: str, **environment: str) -> None:
+    _run(sys.executable, "-m", "pytest", "-q", *arguments, **environment)
+
+
+def unit_tests() -> None:
+    """What needs no server, properties with random examples."""
+    _pytest("tests/unit", "-m", "not full")
+
+
+def chart_and_containers() -> None:
+    """What kubeconform, docker-compose and npm say of what we hand out, and a copy of us without IMAP."""
+    _pytest("tests/unit/project", "-m", "full")
+
+
+def contract_tests() -> None:
+    """Our Gmail and IMAP clients against the emulators, and these against Google's own client."""
+    _pytest("tests/contract")
+
+
+def service_tests() -> None:
+    """Everything on a real Kafka and a real Elasticsearch."""
+    _pytest("tests/services")
+
+
+def kill_tests() -> None:
+    """What a kill at the wrong moment must not do."""
+    _pytest("tests/kill")
 
 
 def office() -> None:
@@ -79,16 +107,12 @@ def part_paths() -> None:
 
 def metrics() -> None:
     """A run over the 120 mails with real documents moves every metric, or a table says why not."""
-    os.environ["METRICS_MBOX"] = str(MAIL / "office.mbox")
-    _pytest("tests/services/test_observing.py")
-    del os.environ["METRICS_MBOX"]
+    _pytest("tests/services/test_observing.py", METRICS_MBOX=str(MAIL / "office.mbox"))
 
 
 def consumers() -> None:
     """The examples in Python, Java and Node say what the 120 mails with real documents are."""
-    os.environ["CONSUMERS_MBOX"] = str(MAIL / "office.mbox")
-    _pytest("tests/services/test_consumers.py")
-    del os.environ["CONSUMERS_MBOX"]
+    _pytest("tests/services/test_consumers.py", CONSUMERS_MBOX=str(MAIL / "office.mbox"))
 
 
 def storm() -> None:
@@ -98,14 +122,12 @@ def storm() -> None:
 
 def ephemeral_kills() -> None:
     """SIGKILL at 200 moments with attachments in flight, 20 of them of the real extract worker."""
-    os.environ.update(KILLS="180", PIPELINE_KILLS="20")
-    _pytest("tests/kill/test_ephemeral.py")
+    _pytest("tests/kill/test_ephemeral.py", KILLS="180", PIPELINE_KILLS="20")
 
 
 def flat_memory() -> None:
     """1,000 attachments of mixed size through one worker."""
-    os.environ["ATTACHMENTS"] = "1000"
-    _pytest("tests/kill/test_memory.py")
+    _pytest("tests/kill/test_memory.py", ATTACHMENTS="1000")
 
 
 def chaos() -> None:
@@ -122,20 +144,18 @@ def soak() -> None:
 
 def convergence() -> None:
     """300 random histories on Elasticsearch: at least 500 conflicts, 100 deletions, 50 replays."""
-    os.environ["CONVERGENCE_EXAMPLES"] = "300"
-    _pytest("tests/services/test_convergence.py", "-s")
+    _pytest("tests/services/test_convergence.py", "-s", CONVERGENCE_EXAMPLES="300")
 
 
 def outage() -> None:
     """Elasticsearch away for 60 s, then overloaded, then slow."""
-    os.environ["OUTAGE_SECONDS"] = "60"
-    _pytest("tests/services/test_outage.py")
+    _pytest("tests/services/test_outage.py", OUTAGE_SECONDS="60")
 
 
 def pushes_and_labels() -> None:
     """10,000 duplicate pushes, and label changes of 10,000 messages: no fetch, no further history call."""
-    os.environ.update(DUPLICATES="10000", RELABELLED="10000")
-    _pytest("tests/services/test_push.py", "tests/services/test_sharing.py")
+    files = ("tests/services/test_push.py", "tests/services/test_sharing.py")
+    _pytest(*files, DUPLICATES="10000", RELABELLED="10000")
 
 
 def labels() -> None:
@@ -172,8 +192,7 @@ def reindex() -> None:
 def access() -> None:
     """5,000 requests of a caller of one mailbox: no byte of the other; no 5xx from any allowed request."""
     _run(sys.executable, "-m", "tests.access_fuzz", "--requests", "5000")
-    os.environ["SCHEMA_EXAMPLES"] = "100"
-    _pytest("tests/services/test_serve.py")
+    _pytest("tests/services/test_serve.py", SCHEMA_EXAMPLES="100")
 
 
 def fuzzing() -> None:
@@ -220,49 +239,38 @@ def _require(checks: dict[str, bool]) -> None:
         raise SystemExit("a check failed")
 
 
-PARTS: dict[str, Callable[[], object]] = {
-    "unit tests": lambda: _pytest("tests/unit", "-m", "not full"),
-    "chart and containers": lambda: _pytest("tests/unit/project", "-m", "full"),
-    "contract tests": lambda: _pytest("tests/contract"),
-    "service tests": lambda: _pytest("tests/services"),
-    "kill tests": lambda: _pytest("tests/kill"),
-    "part paths of both mail files": part_paths,
-    "a storm over three mailboxes": storm,
-    "200 kills with attachments in flight": ephemeral_kills,
-    "memory over 1,000 attachments": flat_memory,
-    "chaos": chaos,
-    "an hour of steady load": soak,
-    "change events, and quota of both eras": source,
-    "from Gmail to searchable": end_to_end,
-    "bulks and a replay": bulks_and_replay,
-    "growth of time and memory": growth,
-    "10,000 duplicate pushes and label changes": pushes_and_labels,
-    "a reindex of 10,000 documents": reindex,
-    "access and every allowed request": access,
-    "fuzzing": fuzzing,
-    "known vulnerabilities": audit,
-    "ranking on CACM": ranking,
-    "latency of a search": search_latency,
-    "an index that converges": convergence,
-    "an outage of Elasticsearch": outage,
-    "a storm of labels": labels,
-    "office.mbox": office,
-    "metrics over office.mbox": metrics,
-    "plain.mbox": plain,
-    "examples for other teams over office.mbox": consumers,
+PARTS: dict[str, Callable[[], None]] = {
+    part.__name__.replace("_", "-"): part
+    for part in (
+        *(unit_tests, chart_and_containers, contract_tests, service_tests, kill_tests),
+        *(part_paths, storm, ephemeral_kills, flat_memory, chaos, soak, source, end_to_end, bulks_and_replay),
+        *(growth, pushes_and_labels, reindex, access, fuzzing, audit, ranking, search_latency, convergence),
+        *(outage, labels, office, metrics, plain, consumers),
+    )
 }
 
 
-def main() -> None:
-    """Run every part; the first failure ends it."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts that are named, or every one; the first failure ends it. After each, all times so far."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="\n".join(f"{name:22}{part.__doc__}" for name, part in PARTS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    chosen = parser.parse_args(arguments).parts or list(PARTS)
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"{', '.join(unknown)}: no such part; there are {', '.join(PARTS)}")
     os.environ["HYPOTHESIS_PROFILE"] = "random"
-    seconds = {}
-    for name, part in PARTS.items():
-        sys.stdout.write(f"\n=== {name}\n")
+    took = ""
+    for name in chosen:
+        sys.stdout.write(f"\n=== {name}: {PARTS[name].__doc__}\n")
         started = time.monotonic()
-        part()
-        seconds[name] = time.monotonic() - started
-    sys.stdout.write("\n" + "".join(f"{took:8.1f} s  {name}\n" for name, took in seconds.items()))
+        try:
+            PARTS[name]()
+        finally:
+            took += f"{time.monotonic() - started:8.1f} s  {name}\n"
+            sys.stdout.write(f"\n{took}")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ from cli.serve import StatusOfMailboxes
 from cli.status import MailboxProgress, Status
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
-from connectors.kafka import Record
 from devstack.stack import start_stack
-from schemas import topics
 from schemas.events import LabelDirectory, MailboxRecord, labels_key
 from schemas.identity import document_id, message_key
 from schemas.outcomes import Outcome
@@ -43,6 +41,7 @@ from search.authentication import Authentication, new_token
 from search.registry import Registry
 from search.retrieval import Retrieval
 from streams.index import Indexer
+from tests.standins import NoLetters, records_of
 
 MARKER = "zqxsecret"  # stands in every text, name, address and label of B
 MESSAGES = 30
@@ -80,14 +79,6 @@ def registers(mailbox_id: str, number: int, marker: str) -> list[AnyRegister]:
             **owner, part_path="2", version=content_version(1, Outcome.TEXT, text), attachment=attachment
         ),
     ]
-
-
-class _Letters:
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        raise error
 
 
 class _Table:
@@ -137,8 +128,7 @@ async def api(elasticsearch_url: str, **bounds: Any) -> AsyncIterator[tuple[http
             for n in range(MESSAGES)
             for r in registers(box, n, mark)
         ]
-        records = [Record(topics.DOCUMENTS.name, 0, n, r.key, r.encode()) for n, r in enumerate(found)]
-        await Indexer(index, HashEncoder(), _Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
+        await Indexer(index, HashEncoder(), NoLetters(), max_chunks=100).handle(records_of(found))  # type: ignore[arg-type]
         await index.refresh()
 
         record, token = new_token("anna", [A])

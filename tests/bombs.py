@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from urllib.parse import quote
 
+from tests.files import archive
+
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 _ZEROS_BYTES = 64 * MEBIBYTE
@@ -48,14 +50,6 @@ def _zip(names: list[bytes], packed: bytes, declared_bytes: int) -> bytes:
     count = len(names)
     end = struct.pack("<HHHHIIH", 0, 0, count, count, len(central), len(local), 0)
     return local + central + b"PK\x05\x06" + end
-
-
-def archive(*entries: tuple[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, payload in entries:
-            opened.writestr(name, payload)
-    return file.getvalue()
 
 
 def nested_zip(levels: int = 6, width: int = 10) -> bytes:

@@ -62,6 +62,6 @@ def pytest_runtest_makereport(
     report = yield
     servers = item.config.stash.get(_STACK, None)
     if report.failed and servers is not None and "stack" in getattr(item, "fixturenames", ()):
-        for name in ("kafka", "elasticsearch"):
-            report.sections.append((f"{name}'s log", servers.server(name).log_tail()))
+        for server in (servers.kafka, servers.elasticsearch):
+            report.sections.append((f"{server.name}'s log", server.log_tail()))
     return report

@@ -14,16 +14,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from connectors.clamav_check import EICAR
 from connectors.kafka import read_all
 from devstack.maven import cache_directory, locked
 from schemas import topics
 from schemas.outcomes import Scan
 from schemas.registers import MessageState, decode_register, split_key
+from tests import serving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 120.0
@@ -66,26 +65,11 @@ def expected(bootstrap: str, label: str) -> Said:
     )
 
 
-class Scanner(BaseHTTPRequestHandler):
-    """A malware scanner that calls every sixteenth document infected, and what says that it is."""
+class Scanner(serving.Scanner):
+    """One that calls every sixteenth document infected, too."""
 
-    def do_GET(self) -> None:
-        self._answer({"version": "1"})
-
-    def do_POST(self) -> None:
-        payload = self.rfile.read(int(self.headers["Content-Length"]))
-        is_found = EICAR in payload or hashlib.sha256(payload).hexdigest()[0] == "0"
-        self._answer({"verdict": "infected", "signature": "Test"} if is_found else {"verdict": "clean"})
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self, answer: dict[str, str]) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def is_infected(self, payload: bytes) -> bool:
+        return super().is_infected(payload) or hashlib.sha256(payload).hexdigest()[0] == "0"
 
 
 def python(script: str, *arguments: str) -> list[str]:

@@ -10,7 +10,6 @@ import openpyxl
 import pptx
 import xlwt
 from docx.oxml import parse_xml
-from fpdf import FPDF
 
 from streams.extractors import ole_file
 
@@ -57,14 +56,6 @@ def with_part(payload: bytes, main: str, relation: str, target: str, data: str |
     if not outside:
         parts[target] = data
     return zipped(parts)
-
-
-def pdf(text: str) -> bytes:
-    document = FPDF()
-    document.set_font("helvetica", size=14)
-    document.add_page()
-    document.multi_cell(0, 10, text)
-    return bytes(document.output())
 
 
 def word(text: str = "body", extra: str | None = None) -> bytes:

@@ -50,13 +50,8 @@ async def listed(client: GmailClient) -> list[str]:
 
 def differences(path: Path) -> tuple[int, list[str]]:
     """How many mails were compared, and what differs: paths, types, names, or an attachment's bytes."""
-    server = GmailEmulator(
-        {ADDRESS: list(read_mail(path))}, quota="off", attachment_id_gets=1_000_000
-    ).start()
-    try:
+    with GmailEmulator({ADDRESS: list(read_mail(path))}, quota="off", attachment_id_gets=1_000_000) as server:
         return asyncio.run(_compare(server))
-    finally:
-        server.stop()
 
 
 async def _compare(server: GmailEmulator) -> tuple[int, list[str]]:

@@ -31,8 +31,8 @@ from schemas.events import ChangeKind, Cursor, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
 from tests.mailbox_changes import LABELS, change_message
 from tests.pipelines import documents, pipeline
+from tests.pushes import by_pulling
 
-TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
 ADDRESSES = ("anna@example.com", "bob@example.com", "carla@example.com")
 FIRST_MAILS = 700  # more than a page of a listing
 SETTLE_SECONDS = 400.0
@@ -135,26 +135,17 @@ def run(operations: int, kills: int, seed: int, directory: Path, stack: Stack | 
     started = time.monotonic()
     report = Report()
     mail = {address: [MailBytes(_mail(n)) for n in range(FIRST_MAILS)] for address in ADDRESSES}
-    emulator = GmailEmulator(mail, notification_interval_seconds=0.05).start()
-    emulator.pubsub.subscribe(SUBSCRIPTION, {"topic": TOPIC})
-    key_file = directory / "service-account.json"
-    key_file.write_text(json.dumps(emulator.service_account_info()))
-    also = {
-        "GMAIL_PUBSUB_TOPIC": TOPIC,
-        "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
-        "PUBSUB_ENDPOINT": emulator.url,
-        "GOOGLE_CREDENTIALS_FILE": str(key_file),
-        "DRAFT_QUIET_SECONDS": "2",
-        "AUDIT_HOURS": "0",
-        "AUDIT_REPAIR": "false",  # the topics must be right without anybody's repair
-        "SOURCE_POLL_SECONDS": "2",
-        "GMAIL_QUOTA_LIMITS": "off",
-    }
-    try:
+    with GmailEmulator(mail, notification_interval_seconds=0.05) as emulator:
+        also = {
+            **by_pulling(emulator, directory),
+            "DRAFT_QUIET_SECONDS": "2",
+            "AUDIT_HOURS": "0",
+            "AUDIT_REPAIR": "false",  # the topics must be right without anybody's repair
+            "SOURCE_POLL_SECONDS": "2",
+            "GMAIL_QUOTA_LIMITS": "off",
+        }
         with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as running:
             asyncio.run(_run(running, emulator, operations, kills, seed, report))
-    finally:
-        emulator.stop()
     report.seconds = round(time.monotonic() - started, 1)
     return report
 

@@ -32,6 +32,16 @@ class Read:
         return [result.metadata.filename for result in self.root.walk()][1:]
 
 
+async def result_of(
+    engine: EphemeralAttachmentHandler,
+    payload: bytes,
+    name: str = "file",
+    kind: str | None = None,
+    ocr: bool = True,
+) -> AttachmentResult:
+    return await engine.process_attachment(payload, kind, filename=name, ocr=ocr)
+
+
 async def read(
     engine: EphemeralAttachmentHandler,
     payload: bytes,

@@ -156,19 +156,16 @@ def main() -> None:
         _mail("locked", documents.locked_pdf("locked.pdf", "Locked", "secret", "Nobody reads this.")),
         _mail("purged one"),
     ]
-    emulator = GmailEmulator(
-        {ANNA: [MailBytes(mail) for mail in mails], BERT: [MailBytes(_mail("old"))]}
-    ).start()
     also = {"AUDIT_HOURS": "0", "TOPIC_PARTITIONS": "2"}
-    try:
-        with (
-            tempfile.TemporaryDirectory() as directory,
-            pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
-        ):
-            _live(running, emulator)
-            records = asyncio.run(_records(running))
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(
+            {ANNA: [MailBytes(mail) for mail in mails], BERT: [MailBytes(_mail("old"))]}
+        ) as emulator,
+        tempfile.TemporaryDirectory() as directory,
+        pipeline(None, Path(directory), gmail=emulator.describe(), also=also) as running,
+    ):
+        _live(running, emulator)
+        records = asyncio.run(_records(running))
     write([*records, *_observed(mails[0])])
 
 

@@ -7,11 +7,13 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import unquote
+
+from tests.serving import Handler
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 
@@ -84,11 +86,11 @@ def _error(code: int) -> tuple[int, Any]:
     return int(str(code)[:3]), {"error_code": code, "message": _MESSAGES[code]}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: RegistryServer
 
     def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         wanted = self.server.authorization
         if wanted is not None and self.headers.get("Authorization") != wanted:
             status, answer = _error(401)
@@ -99,21 +101,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             status, answer = self.server.answer(self.command, self.path, json.loads(body) if body else None)
         self.server.answers.append((self.command, self.path, status))
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.answer(answer, status, CONTENT_TYPE)
 
     do_GET = do_POST = do_PUT = _handle  # noqa: N815
 
     def handle(self) -> None:
         with suppress(ssl.SSLError, ConnectionError):  # a handshake that the client ends
             super().handle()
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the terminal."""
 
 
 @contextmanager

@@ -321,15 +321,14 @@ def in_directory(
     check: Callable[[Pipeline], None] | None = None,
 ) -> Report:
     """A run on empty servers: ``stack``, or some of its own."""
-    emulator = GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}).start()
-    try:
-        with pipeline(None, directory, stack=stack, gmail=emulator.describe()) as running:
-            report = asyncio.run(run(running, emulator, messages))
-            if check is not None:
-                check(running)
-            return report
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}) as emulator,
+        pipeline(None, directory, stack=stack, gmail=emulator.describe()) as running,
+    ):
+        report = asyncio.run(run(running, emulator, messages))
+        if check is not None:
+            check(running)
+        return report
 
 
 def main() -> None:

@@ -74,11 +74,8 @@ def _attach(message: EmailMessage, attachment: Attachment) -> None:
 def mailbox(directory: Path) -> Iterator[GmailEmulator]:
     """The mailbox at its start. What is done to it gives the same ids every time."""
     raws = [base64.b64decode(line) for line in read(directory / "mail.jsonl.gz")]
-    emulator = GmailEmulator({ANNA: [MailBytes(raw) for raw in raws[:MAILS]]}).start()
-    try:
+    with GmailEmulator({ANNA: [MailBytes(raw) for raw in raws[:MAILS]]}) as emulator:
         yield emulator
-    finally:
-        emulator.stop()
 
 
 def live(emulator: GmailEmulator, directory: Path) -> None:

@@ -8,30 +8,33 @@ The same seed gives the same mail, the same faults in the same order and the sam
 the processes are when one strikes is up to the machine. Run by root, it fills a file system of its own, too.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
+from benchmarks import command, pages
 from benchmarks.chaos.faults import JUMP_SECONDS
-from benchmarks.chaos.run import Plan, Report, as_json, proxied_stack, run
+from benchmarks.chaos.ground import proxied_stack
+from benchmarks.chaos.report import Plan, Report, as_json
+from benchmarks.chaos.run import run
 from benchmarks.figures import Bar, Chart, Figure
 
 
-def table(report: Report) -> list[str]:
+def happened(report: Report) -> list[str]:
     """What happened to whom, as Markdown."""
     counts: Counter[tuple[str, str]] = Counter()
     for fault in report.faults:
         counts[fault.planned.kind, fault.planned.target] += fault.happened
-    rows = ["| fault | hit | how often |", "|---|---|---|"]
-    rows += [f"| {kind} | {target} | {count} |" for (kind, target), count in sorted(counts.items()) if count]
+    rows = [(*hit, count) for hit, count in sorted(counts.items()) if count]
     refused = ", ".join(f"{kind} {count}" for kind, count in sorted(report.struck.items()))
     ended = Counter(f"{name} ({code})" for _, name, code, _ in report.deaths)
-    rows += ["", f"Gmail's own faults: {refused or 'none'}."]
-    rows += [f"Ended by themselves: {', '.join(f'{one} {n}x' for one, n in ended.items()) or 'nobody'}."]
-    return rows
+    return [
+        pages.table(("fault", "hit", "how often"), rows),
+        f"Gmail's own faults: {refused or 'none'}.",
+        f"Ended by themselves: {', '.join(f'{one} {n}x' for one, n in ended.items()) or 'nobody'}.",
+    ]
 
 
 def timeline(report: Report) -> Figure:
@@ -60,9 +63,7 @@ def timeline(report: Report) -> Figure:
 
 def main() -> None:
     """Run, print, draw. Exit code 1: something does not agree, or the run is void."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", metavar="FIRST-LAST", help="several, one after the other")
     parser.add_argument("--faults", type=int, default=30)
@@ -81,18 +82,13 @@ def main() -> None:
             directory = options.keep / str(seed) if options.keep else Path(temporary)
             directory.mkdir(parents=True, exist_ok=True)
             with proxied_stack() as (stack, proxy):
-                report = run(plan, directory, stack, proxy, _say)
+                report = run(plan, directory, stack, proxy, partial(print, flush=True))
         if options.plot:
             timeline(report).save(options.plot)
-        sys.stdout.write("\n".join([*table(report), *_verdict(report), json.dumps(as_json(report))]) + "\n")
-        sys.stdout.flush()
+        sys.stdout.write("\n".join([*happened(report), *_verdict(report), ""]))
+        command.print_json(as_json(report))
         failed = failed or not report.clean
     sys.exit(failed)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _verdict(report: Report) -> list[str]:

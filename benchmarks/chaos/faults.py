@@ -20,7 +20,7 @@ from cli.pipeline import Pipeline
 from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.server import GmailEmulator
 from devstack.programs import DevstackError
-from devstack.servers import Server
+from devstack.servers import Server, paused
 
 # How often each kind comes in a round; then they are shuffled.
 PER_ROUND = {
@@ -250,12 +250,8 @@ class Scene:
         return ""
 
     def _pause_server(self, fault: Planned) -> str:
-        server = self.servers[fault.target]
-        server.pause()
-        try:
+        with paused(self.servers[fault.target]):
             time.sleep(fault.lasts_seconds)
-        finally:
-            server.resume()
         return ""
 
     # --- what lasts ----------------------------------------------------------------------------------

@@ -3,126 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import secrets
 import signal
-import subprocess
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.chaos import oracle, plants
-from benchmarks.chaos.faults import Happened, Planned, Scene, schedule
+from benchmarks.chaos import oracle
+from benchmarks.chaos.faults import Happened, Planned, schedule
+from benchmarks.chaos.ground import EPHEMERAL, Ground, prepared
 from benchmarks.chaos.proxy import Proxy
-from benchmarks.chaos.world import Letters, Traffic, mailboxes
+from benchmarks.chaos.report import SETTLE_SECONDS, Plan, Report, Sample
+from benchmarks.chaos.world import Traffic
 from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Observer, Status
-from connectors.clamav_check import EICAR
 from connectors.errors import MailstreamError
 from connectors.kafka import read_table
 from devstack import local
-from devstack.clamd import clamd_server
-from devstack.gmail.faults import FaultPlan, parse_faults
+from devstack.gmail.faults import FaultPlan
 from devstack.gmail.server import GmailEmulator
-from devstack.servers import Server
-from devstack.stack import Stack, open_stack
+from devstack.stack import Stack
 from schemas import topics
 from schemas.events import Cursor
 from streams.reaper import reap
 
-TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
-SIGNATURES = {"test.ndb": f"Eicar-Test:0:*:{EICAR.hex()}\n"}
-# At its start clamd unpacks what is as large as its limit: 200 MiB.
-TEMPORARY_MEBIBYTES = 320
-SETTLE_SECONDS = 240.0  # without anything coming on
 REAPED_AFTER_SECONDS = 1.0
 SAMPLE_SECONDS = 1.0
 SUPERVISE_SECONDS = 0.25
 RESTART_SECONDS = 1.0
 # A file that a parser or clamd has left is gone after 30 s, and with the reaper's next round.
 OLDEST_FILE_SECONDS = 75.0
-TWICE = ("source", "extract", "slow", "index", "push", "reap", "serve", "source-2", "extract-2", "index-2")
-ONCE = ("source", "extract", "slow", "index", "push", "reap")
-EPHEMERAL = "ephemeral"  # the directory of that in the small file system
 GARBAGE = b"\xffnothing that anybody wrote"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How large a run is. ``messages`` counts those that were there first and those that came."""
-
-    seed: int = 1
-    faults: int = 30
-    messages: int = 300
-    mailboxes: int = 3
-    operations_per_second: float = 4.0
-    processes: Sequence[str] = TWICE
-    scanner: bool = True
-    encoder: str = "hash"
-    kinds: tuple[str, ...] | None = None  # of faults; None: all
-    targets: tuple[str, ...] | None = None  # of processes and servers; None: all
-    longest_seconds: float = 15.0  # that a pause or a cut lasts
-    settle_seconds: float = SETTLE_SECONDS
-    always: tuple[dict[str, Any], ...] = ()  # faults that Gmail has all along, see devstack.gmail.faults
-    bug: str | None = None
-
-
-@dataclass(slots=True)
-class Sample:
-    """How things stood: messages in the mailboxes, and shown by the index (None: it did not answer)."""
-
-    seconds: float
-    messages: int
-    shown: int | None
-
-
-@dataclass
-class Report:
-    """What happened, and what did not agree in the end. ``void`` says why the run proves nothing."""
-
-    plan: Plan
-    faults: list[Happened] = field(default_factory=list)
-    operations: Counter[str] = field(default_factory=Counter)
-    struck: dict[str, int] = field(default_factory=dict)
-    deaths: list[tuple[float, str, int, str]] = field(default_factory=list)  # nobody killed them
-    samples: list[Sample] = field(default_factory=list)
-    messages: int = 0  # that there ever were
-    live: int = 0
-    attachments: int = 0  # of those that are live
-    poison: int = 0
-    violations: list[str] = field(default_factory=list)
-    late: list[str] = field(default_factory=list)  # pictures that the machine was too busy to read in time
-    seconds: float = 0.0
-    stormed_seconds: float = 0.0
-
-    @property
-    def happened(self) -> int:
-        """Faults that took place."""
-        return sum(fault.happened for fault in self.faults)
-
-    @property
-    def void(self) -> list[str]:
-        """Why it does not count."""
-        found = []
-        if self.happened < self.plan.faults:
-            found.append(f"only {self.happened} of {self.plan.faults} faults happened")
-        if self.messages < self.plan.messages:
-            found.append(f"only {self.messages} of {self.plan.messages} messages")
-        return found
-
-    @property
-    def clean(self) -> bool:
-        """Whether it counts, and everything agreed."""
-        return not self.void and not self.violations
 
 
 def run(
@@ -134,8 +49,8 @@ def run(
 ) -> Report:
     """A run over ``stack``, whose topics and index are empty; its clients go through ``kafka_proxy``."""
     report = Report(plan)
-    with ExitStack() as opened:
-        storm = opened.enter_context(_prepared(plan, directory, stack, kafka_proxy, report, opened))
+    with prepared(plan, directory, stack, kafka_proxy) as ground:
+        storm = Storm(plan, stack, ground, report)
         started = time.monotonic()
         storm.go(say)
         report.stormed_seconds = time.monotonic() - started
@@ -147,156 +62,15 @@ def run(
     return report
 
 
-@contextmanager
-def proxied_stack() -> Iterator[tuple[Stack, Proxy]]:
-    """Servers of one's own, the broker behind a proxy that it names as its own address."""
-    broker, controller, front = local.free_ports(3)
-    proxy = Proxy(broker, front)
-    proxy.start()
-    try:
-        stack = open_stack(
-            "maven",
-            brief=True,
-            known={"kafka": {"ports": [broker, controller]}},
-            kafka_settings={"advertised.listeners": f"PLAINTEXT://{local.HOST}:{front}"},
-        )
-        try:
-            yield stack, proxy
-        finally:
-            stack.stop()
-    finally:
-        proxy.stop()
-
-
-@contextmanager
-def _prepared(
-    plan: Plan,
-    directory: Path,
-    stack: Stack,
-    kafka_proxy: Proxy | None,
-    report: Report,
-    opened: ExitStack,
-) -> Iterator[Storm]:
-    marker = secrets.token_bytes(24)
-    letters = Letters(plan.seed, marker, infected=plan.scanner)
-    first = max(plan.messages // 2, plan.mailboxes)
-    emulator = GmailEmulator(
-        mailboxes(plan.mailboxes, first, letters), notification_interval_seconds=0.05
-    ).start()
-    emulator.faults = FaultPlan(parse_faults(list(plan.always)))
-    opened.callback(emulator.stop)
-    emulator.pubsub.subscribe(SUBSCRIPTION, {"topic": TOPIC})
-    temporary = opened.enter_context(_small_file_system(directory / "memory"))
-    ephemeral, others = temporary.path / EPHEMERAL, temporary.path / "tmp"
-    for path in (ephemeral, others):
-        path.mkdir(mode=0o700)
-    proxies = {
-        "gmail": Proxy(int(emulator.url.rpartition(":")[2])),
-        "elasticsearch": Proxy(int(stack.elasticsearch_url.rpartition(":")[2])),
-    }
-    servers: dict[str, Server] = {"kafka": stack.kafka, "elasticsearch": stack.elasticsearch}
-    if plan.scanner:
-        clamd = clamd_server(directory / "clamd", ephemeral, SIGNATURES)
-        opened.callback(clamd.kill)
-        clamd.start()
-        clamd.wait_until_ready()
-        servers["clamd"] = clamd
-        proxies["clamd"] = Proxy(directory / "clamd" / "clamd.sock")
-    for proxy in proxies.values():
-        proxy.start()
-        opened.callback(proxy.stop)
-    if kafka_proxy is not None:
-        proxies["kafka"] = kafka_proxy
-    also = {
-        **_pubsub(emulator, directory),
-        "ELASTICSEARCH_URL": f"http://{local.HOST}:{proxies['elasticsearch'].port}",
-        "EPHEMERAL_DIRECTORY": str(ephemeral),
-        "TMPDIR": str(others),
-        "DRAFT_QUIET_SECONDS": "2",
-        "AUDIT_HOURS": "0",  # the topics must be right without anybody's repair
-        "AUDIT_REPAIR": "false",
-        "SOURCE_POLL_SECONDS": "2",
-        "PARSER_PROCESSES": "1",
-        "SERVE_PORT": str(local.free_ports(1)[0]),
-    }
-    if plan.scanner:
-        also |= {"SCANNER": "clamd", "CLAMD_ADDRESS": f"{local.HOST}:{proxies['clamd'].port}"}
-    clock = plants.SharedClock(directory / "clock")
-    described = {**emulator.describe(), "url": f"http://{local.HOST}:{proxies['gmail'].port}"}
-    bootstrap = f"{local.HOST}:{kafka_proxy.port}" if kafka_proxy is not None else stack.kafka_bootstrap
-    with Pipeline(
-        bootstrap,
-        stack.elasticsearch_url,
-        [],
-        directory / "run",
-        encoder=plan.encoder,
-        gmail=described,
-        also=also,
-        before=plants.before(clock.path, plan.bug),
-    ) as running:
-        scene = Scene(
-            running,
-            plan.processes,
-            servers,
-            proxies,
-            emulator,
-            clock,
-            temporary.path if temporary.is_small else None,
-        )
-        yield Storm(plan, stack, scene, letters, temporary.path, report)
-
-
-def _pubsub(emulator: GmailEmulator, directory: Path) -> dict[str, str]:
-    key_file = directory / "service-account.json"
-    key_file.write_text(json.dumps(emulator.service_account_info()))
-    return {
-        "GMAIL_PUBSUB_TOPIC": TOPIC,
-        "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
-        "PUBSUB_ENDPOINT": emulator.url,
-        "GOOGLE_CREDENTIALS_FILE": str(key_file),
-        "GMAIL_QUOTA_LIMITS": "off",
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _FileSystem:
-    path: Path
-    is_small: bool
-
-
-@contextmanager
-def _small_file_system(path: Path) -> Iterator[_FileSystem]:
-    """A tmpfs of its own; where nobody may mount one, a directory in memory that cannot be filled."""
-    path.mkdir(mode=0o700)
-    options = f"size={TEMPORARY_MEBIBYTES}m,mode=0700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True, check=False
-    )
-    if mounted.returncode == 0:
-        try:
-            yield _FileSystem(path, True)
-        finally:
-            subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)
-        return
-    in_memory = Path("/dev/shm") / f"mailstream-chaos-{os.getpid()}-{secrets.token_hex(4)}"
-    in_memory.mkdir(mode=0o700)
-    try:
-        yield _FileSystem(in_memory, False)
-    finally:
-        subprocess.run(["rm", "-rf", str(in_memory)], check=False)
-
-
 class Storm:
     """Traffic, supervision, samples and faults of one run."""
 
-    def __init__(
-        self, plan: Plan, stack: Stack, scene: Scene, letters: Letters, memory: Path, report: Report
-    ) -> None:
+    def __init__(self, plan: Plan, stack: Stack, ground: Ground, report: Report) -> None:
         self._plan = plan
         self._stack = stack
-        self._scene = scene
-        self._letters = letters
-        self._memory = memory
+        self._scene = ground.scene
+        self._letters = ground.letters
+        self._memory = ground.memory
         self._report = report
         self._started = time.monotonic()
         self._ended = threading.Event()
@@ -496,24 +270,3 @@ async def settled(
 async def _held(running: Pipeline) -> bool:
     cursors = await read_table(running.kafka_bootstrap, topics.CURSORS.name)
     return any(Cursor.decode(value).drafts for key, value in cursors.items() if "/" not in key)
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """The report's numbers."""
-    return {
-        "seed": report.plan.seed,
-        "faults": report.happened,
-        "messages": report.messages,
-        "live": report.live,
-        "attachments": report.attachments,
-        "mailboxes": report.plan.mailboxes,
-        "operations": sum(report.operations.values()),
-        "gmail_faults": sum(report.struck.values()),
-        "poison": report.poison,
-        "deaths": len(report.deaths),
-        "storm_seconds": round(report.stormed_seconds, 1),
-        "seconds": round(report.seconds, 1),
-        "void": report.void,
-        "late": len(report.late),
-        "violations": len(report.violations),
-    }

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -36,7 +35,7 @@ class EmulatorError(Exception):
 class GmailEmulator:
     """Emulated mailboxes behind ``url``.
 
-    Used as an async context manager in the running loop, or with ``start`` and ``stop`` in its own thread.
+    An async context manager in the running loop, and a plain one in a thread of its own.
     ``mail`` maps each address to its mail (it is read here and now); ``quota`` is "new", "legacy" or "off";
     ``org_units`` maps addresses to Directory paths, ``groups`` groups to their members' addresses. ``host``
     is where it listens and what it calls itself; ``port`` 0 takes a free one. A mail file that is dropped
@@ -123,12 +122,7 @@ class GmailEmulator:
             self._watching = asyncio.create_task(self._drop.watch())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._loop = None
         if self._watching is not None:
             self._watching.cancel()
@@ -138,6 +132,12 @@ class GmailEmulator:
         await self.pubsub.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> Self:
         """Serve from a thread; returns once requests are answered. Raises EmulatorError."""

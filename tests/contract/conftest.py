@@ -18,12 +18,11 @@ def clock() -> Clock:
 @pytest.fixture
 def emulator(clock: Clock) -> Iterator[GmailEmulator]:
     mail = {ANNA: [MailBytes(raw) for raw in MAIL], BOB: [MailBytes(b"Subject: for Bob\n\n")]}
-    server = GmailEmulator(
+    with GmailEmulator(
         mail,
         clock=clock,
         org_units={BOB: "/Sales/East"},
         attachment_id_gets=2,
         notification_interval_seconds=0,
-    ).start()
-    yield server
-    server.stop()
+    ) as server:
+        yield server

@@ -1,7 +1,7 @@
 """The Gmail client against the emulated Gmail: what it reads, and which error each refusal becomes."""
 
 import base64
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from connectors.errors import (
     RateLimitedError,
 )
 from connectors.gmail.client import GmailClient
-from connectors.kafka import Send
 from devstack.gmail.faults import parse_faults
 from devstack.gmail.server import GmailEmulator
 from devstack.sample.mailbox import write_sample_mailbox
@@ -31,6 +30,7 @@ from streams.message import FetchedMessage, MessageExtractor
 from streams.parser_pool import PoolConfig
 from tests.gmail_api import ANNA
 from tests.part_paths import differences, gmail_client, listed
+from tests.standins import Broker
 
 
 @pytest.fixture
@@ -163,23 +163,18 @@ async def test_what_is_too_large_is_never_asked_for(emulator: GmailEmulator, tmp
     """By the engine, over the real client: metadata are all that is known of it."""
     large = emulator.mailboxes[ANNA].add(_base64_mail(bytes(1_000_001))).id
     fits = emulator.mailboxes[ANNA].add(_base64_mail(bytes(1_000_000))).id
-    sent: list[Send] = []
-
-    class Broker:
-        async def send(self, records: Sequence[Send]) -> None:
-            sent.extend(records)
-
+    broker = Broker()
     limits = EngineConfig(memory_attachment_bytes=100_000, max_attachment_bytes=1_000_000)
     mailbox = MailboxRecord(mailbox_id="box", address=ANNA)
     async with EphemeralAttachmentHandler(PoolConfig(tmp_path, processes=1), limits) as engine:
-        extractor = MessageExtractor(engine, Documents(Broker(), 6))  # type: ignore[arg-type]
+        extractor = MessageExtractor(engine, Documents(broker, 6))  # type: ignore[arg-type]
         with gmail_client(emulator) as client:
             ends = {}
             for message_id in (large, fits):
                 before = emulator.stats()["requests"].get("attachments.get", 0)
                 message = await client.message(message_id)
                 await extractor.upsert(FetchedMessage(mailbox, client, message))
-                register = decode_register(sent[-1].key, sent[-1].value or b"")
+                register = decode_register(broker.sent[-1].key, broker.sent[-1].value or b"")
                 assert isinstance(register, ContentRegister) and register.attachment is not None
                 asked = emulator.stats()["requests"].get("attachments.get", 0) - before
                 ends[message_id] = (asked, register.attachment.outcome, register.attachment.skipped_reason)

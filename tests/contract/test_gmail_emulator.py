@@ -177,8 +177,7 @@ def test_the_truth_and_the_stats_are_told(emulator: GmailEmulator) -> None:
 
 
 def test_the_quota_is_refused_in_googles_words_until_the_minute_is_over(clock: Clock) -> None:
-    with_quota = GmailEmulator({ANNA: [MailBytes(MAIL[0])]}, quota="new", clock=clock).start()
-    try:
+    with GmailEmulator({ANNA: [MailBytes(MAIL[0])]}, quota="new", clock=clock) as with_quota:
         api = users(with_quota)
         for _ in range(59):
             api.watch(userId="me", body={"topicName": "projects/p/topics/t"}).execute()
@@ -189,8 +188,6 @@ def test_the_quota_is_refused_in_googles_words_until_the_minute_is_over(clock: C
         clock.advance(60)
         api.getProfile(userId="me").execute()
         assert with_quota.stats()["rejections"] == {"userRateLimitExceeded": 1}
-    finally:
-        with_quota.stop()
 
 
 @pytest.mark.parametrize(

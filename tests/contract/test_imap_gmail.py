@@ -32,9 +32,8 @@ CATEGORIES = {"CATEGORY_PERSONAL", "CATEGORY_SOCIAL", "CATEGORY_PROMOTIONS", "CA
 
 @pytest.fixture
 def emulator() -> Iterator[GmailEmulator]:
-    server = GmailEmulator({ANNA: [MailBytes(raw) for raw in MAIL]}, imap_port=0).start()
-    yield server
-    server.stop()
+    with GmailEmulator({ANNA: [MailBytes(raw) for raw in MAIL]}, imap_port=0) as server:
+        yield server
 
 
 @pytest.fixture

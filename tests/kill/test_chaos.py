@@ -16,7 +16,8 @@ from benchmarks.chaos.faults import schedule
 from benchmarks.chaos.oracle import Said, Truth
 from benchmarks.chaos.plants import BUGS
 from benchmarks.chaos.proxy import Proxy
-from benchmarks.chaos.run import ONCE, Plan, Report, run
+from benchmarks.chaos.report import ONCE, Plan, Report
+from benchmarks.chaos.run import run
 from benchmarks.chaos.world import Attachment, Expected
 from benchmarks.soak import slopes
 from devstack.stack import Stack

@@ -138,7 +138,7 @@ def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, stack: Sta
         status = settle(running)
         assert status.messages == mails
         ours = [process.pid for name, process in running.processes.items() if name != "gmail"]
-        servers = [pid for pid in (stack.kafka_pid, stack.elasticsearch_pid) if pid is not None]
+        servers = [pid for pid in (stack.kafka.pid, stack.elasticsearch.pid) if pid is not None]
         family = [pid for parent in (*ours, *servers) for pid in (parent, *descendants(parent))]
         assert len(family) >= 6
         assert holding(open_on_disk(family), wanted) == []

@@ -122,30 +122,29 @@ def _as(user: str, secure: tuple[dict[str, str], Authority]) -> dict[str, str]:
 def running(
     secure: tuple[dict[str, str], Authority], stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
-    emulator = GmailEmulator({"anna@example.com": [_mail(number) for number in range(3)]}).start()
-    try:
-        with served(Scanner) as scanner:
-            with Pipeline(
-                secure[0]["SECURE"],
-                emptied(stack).elasticsearch_url,
-                [],
-                tmp_path_factory.mktemp("run"),
-                encoder="hash",
-                gmail=emulator.describe(),
-                also={
-                    **_as("mailstream-operator", secure),
-                    "SCANNER": "http",
-                    "HTTP_SCANNER_URL": scanner,
-                },
-            ) as made:
-                for name in ("source", "extract", "slow", "index", "serve"):
-                    made.also |= {**_as(f"mailstream-{name}", secure), "SERVE_PORT": "0"}
-                    made.start(name)
-                settle(made)
-                made.also |= _as("mailstream-operator", secure)
-                yield made
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator({"anna@example.com": [_mail(number) for number in range(3)]}) as emulator,
+        served(Scanner) as scanner,
+    ):
+        with Pipeline(
+            secure[0]["SECURE"],
+            emptied(stack).elasticsearch_url,
+            [],
+            tmp_path_factory.mktemp("run"),
+            encoder="hash",
+            gmail=emulator.describe(),
+            also={
+                **_as("mailstream-operator", secure),
+                "SCANNER": "http",
+                "HTTP_SCANNER_URL": scanner,
+            },
+        ) as made:
+            for name in ("source", "extract", "slow", "index", "serve"):
+                made.also |= {**_as(f"mailstream-{name}", secure), "SERVE_PORT": "0"}
+                made.start(name)
+            settle(made)
+            made.also |= _as("mailstream-operator", secure)
+            yield made
 
 
 def test_every_process_has_what_it_needs(running: Pipeline) -> None:

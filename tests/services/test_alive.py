@@ -17,6 +17,7 @@ from cli.probes import STALLED_SECONDS, Probes
 from connectors.elasticsearch import Index
 from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
+from devstack.servers import paused
 from devstack.stack import Stack
 from schemas import topics
 from schemas.topics import Topic
@@ -79,12 +80,9 @@ def test_ready_is_who_is_answered(stack: Stack, monkeypatch: pytest.MonkeyPatch)
     watched = Probes()
     watched.watch(stack.kafka_bootstrap, stack.elasticsearch_url)
     assert until(lambda: watched.unready() is None)
-    for name in ("elasticsearch", "kafka"):
-        stack.server(name).pause()
-        try:
+    for name, server in (("elasticsearch", stack.elasticsearch), ("kafka", stack.kafka)):
+        with paused(server):
             assert until(lambda: watched.unready() is not None), name
-        finally:
-            stack.server(name).resume()
         assert until(lambda: watched.unready() is None), name
 
 

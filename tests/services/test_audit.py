@@ -36,23 +36,22 @@ def _audit(running: Pipeline, *options: str) -> tuple[int, dict[str, int]]:
 
 def test_an_audit_finds_what_has_drifted_and_mends_it(stack: Stack, tmp_path: Path) -> None:
     mail = [MailBytes(f"Subject: mail {n}\n\nbody {n}\n".encode()) for n in range(MAILS)]
-    emulator = GmailEmulator({ADDRESS: mail}).start()
     also = {"AUDIT_HOURS": "0", "AUDIT_REPAIR": "false"}
-    try:
-        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
-            running.start()
-            settle(running)
-            assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})
-            _drift(running, emulator)
-            drifted = {"missing": 1, "stale": 1, "labels": 1}
-            assert _audit(running) == (1, drifted)
-            assert _audit(running, "--repair") == (0, drifted)
-            settle(running)
-            assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})
-            _listings_cost_what_they_say(running)
-            _labels_are_known_by_name(running, emulator)
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator({ADDRESS: mail}) as emulator,
+        pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running,
+    ):
+        running.start()
+        settle(running)
+        assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})
+        _drift(running, emulator)
+        drifted = {"missing": 1, "stale": 1, "labels": 1}
+        assert _audit(running) == (1, drifted)
+        assert _audit(running, "--repair") == (0, drifted)
+        settle(running)
+        assert _audit(running) == (0, {"missing": 0, "stale": 0, "labels": 0})
+        _listings_cost_what_they_say(running)
+        _labels_are_known_by_name(running, emulator)
 
 
 def _drift(running: Pipeline, emulator: GmailEmulator) -> None:

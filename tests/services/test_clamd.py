@@ -1,14 +1,12 @@
 """A real clamd behind the whole engine: nothing that it did not look through ends clean, nothing stays."""
 
 import asyncio
-import io
 import os
 import re
 import shutil
 import socket
 import tempfile
 import time
-import zipfile
 from collections.abc import AsyncIterator, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -26,6 +24,7 @@ from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmen
 from streams.extractors.limits import MEBIBYTE
 from streams.parser_pool import PoolConfig
 from streams.reaper import reap
+from tests.files import archive
 
 SIGNATURES = {"test.ndb": f"Eicar-Test:0:*:{EICAR.hex()}\n"}
 NAME = "Eicar-Test.UNOFFICIAL"
@@ -75,15 +74,8 @@ async def engine(running: LocalServer, directory: Path) -> AsyncIterator[Ephemer
         yield handler
 
 
-def archive(name: str, payload: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr(name, payload)
-    return file.getvalue()
-
-
 def encrypted(payload: bytes) -> bytes:
-    data = bytearray(archive("secret.txt", payload))
+    data = bytearray(archive(("secret.txt", payload)))
     data[6] |= 1
     data[data.index(b"PK\1\2") + 8] |= 1
     return bytes(data)
@@ -100,7 +92,7 @@ def mail(*attachments: bytes) -> bytes:
 
 def nested(levels: int, payload: bytes) -> bytes:
     for _ in range(levels):
-        payload = archive("next.zip", payload)
+        payload = archive(("next.zip", payload))
     return payload
 
 
@@ -119,10 +111,10 @@ async def test_what_is_infected_is_named_and_not_read(engine: EphemeralAttachmen
     filler = os.urandom(15 * MEBIBYTE)
     for payload in (
         EICAR,
-        mail(archive("readme.com", EICAR)),
-        mail(encrypted(SENTENCE), archive("readme.com", EICAR)),
+        mail(archive(("readme.com", EICAR))),
+        mail(encrypted(SENTENCE), archive(("readme.com", EICAR))),
         filler + EICAR + filler,
-        archive("huge", bytes(70 * MEBIBYTE) + EICAR),
+        archive(("huge", bytes(70 * MEBIBYTE) + EICAR)),
     ):
         result = await engine.process_attachment(blocks(payload), "text/plain", filename="a")
         assert_blocked(result, Scan.INFECTED, NAME)
@@ -131,7 +123,7 @@ async def test_what_is_infected_is_named_and_not_read(engine: EphemeralAttachmen
 async def test_what_is_harmless_is_clean_and_read(engine: EphemeralAttachmentHandler) -> None:
     plain = await engine.process_attachment(SENTENCE, "text/plain")
     empty = await engine.process_attachment(b"", "text/plain")
-    held = await engine.process_attachment(mail(archive("a.txt", SENTENCE)), "message/rfc822")
+    held = await engine.process_attachment(mail(archive(("a.txt", SENTENCE))), "message/rfc822")
     assert (plain.outcome, plain.scan, plain.text) == (Outcome.TEXT, Scan.CLEAN, SENTENCE.decode())
     assert (empty.outcome, empty.scan) == (Outcome.EMPTY, Scan.CLEAN)
     assert {item.scan for item in held.walk()} == {Scan.CLEAN}
@@ -142,7 +134,7 @@ async def test_what_is_harmless_is_clean_and_read(engine: EphemeralAttachmentHan
     [
         (nested(30, SENTENCE), "Heuristics.Limits.Exceeded.MaxRecursion"),
         (nested(30, EICAR), "Heuristics.Limits.Exceeded.MaxRecursion"),
-        (archive("bomb", os.urandom(16) + bytes(230 * MEBIBYTE)), "Heuristics.Limits.Exceeded.MaxScanSize"),
+        (archive(("bomb", os.urandom(16) + bytes(230 * MEBIBYTE))), "Heuristics.Limits.Exceeded.MaxScanSize"),
         (encrypted(SENTENCE), "Heuristics.Encrypted.Zip"),
         (mail(encrypted(SENTENCE)), "Heuristics.Encrypted.Zip"),
     ],

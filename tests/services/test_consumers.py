@@ -40,9 +40,8 @@ def written(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     mails: list[RawMail] = [_mail(number) for number in range(4)]
     if MBOX:
         mails += read_mail(Path(MBOX))
-    emulator = GmailEmulator({"anna@example.com": mails}).start()
-    mailbox = emulator.mailboxes["anna@example.com"]
-    try:
+    with GmailEmulator({"anna@example.com": mails}) as emulator:
+        mailbox = emulator.mailboxes["anna@example.com"]
         with served(Scanner) as scanner:
             also = {"SCANNER": "http", "HTTP_SCANNER_URL": scanner}
             directory = tmp_path_factory.mktemp("run")
@@ -57,8 +56,6 @@ def written(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                     mailbox.modify(message_id, add=["STARRED"])
                 mailbox.delete(deleted)
                 yield running.kafka_bootstrap, _wait(running, len(mails) - 1, starred=2)
-    finally:
-        emulator.stop()
 
 
 def _wait(running: Pipeline, messages: int, starred: int) -> Said:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
-from PIL import Image, ImageDraw, ImageFont
 
 from connectors.elasticsearch import ContentCache, Index
 from connectors.encoder import HashEncoder
 from connectors.gmail.message import MailMessage
-from connectors.kafka import Record, Send
+from connectors.kafka import Record
 from schemas import mapping, topics
 from schemas.events import MailboxRecord
 from schemas.identity import document_id
@@ -29,6 +27,8 @@ from streams.index import Indexer
 from streams.message import FetchedMessage, MessageExtractor
 from streams.once import Once
 from streams.parser_pool import Job, PoolConfig
+from tests import files
+from tests.standins import Broker, NoLetters
 
 SENTENCE = "the quay wall leans seven millimetres"
 NAMES = {"anna": "anna.png", "boris": "scan of boris.png", "clara": "IMG_0001.png"}
@@ -64,26 +64,13 @@ class Counting(HashEncoder):
         return super().encode(texts)
 
 
-class Broker:
-    """Keeps what is sent, as records."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    async def send(self, sends: Sequence[Send]) -> None:
-        for send in sends:
-            self.records.append(Record(send.topic, 0, len(self.records), send.key, send.value))
-
-    def documents(self) -> list[Record]:
-        return [record for record in self.records if record.topic == topics.DOCUMENTS.name]
-
-
-class Letters:
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        raise AssertionError(f"a dead letter: {error}")
+def _documents(broker: Broker) -> list[Record]:
+    """What was sent, as the index worker reads it."""
+    return [
+        Record(send.topic, 0, offset, send.key, send.value)
+        for offset, send in enumerate(broker.sent)
+        if send.topic == topics.DOCUMENTS.name
+    ]
 
 
 class Engine(EphemeralAttachmentHandler):
@@ -106,18 +93,11 @@ class Engine(EphemeralAttachmentHandler):
 
 @pytest.fixture(scope="module")
 def picture() -> bytes:
-    image = Image.new("RGB", (1200, 300), "white")
-    ImageDraw.Draw(image).text((40, 100), SENTENCE, fill="black", font=ImageFont.load_default(size=44))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue() + MARKER
+    return files.picture(SENTENCE) + MARKER
 
 
 @pytest.fixture(autouse=True)
-def own_indexes(unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
+def own_indexes(unique_name: str, own_index_names: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapping, "CACHE_INDEX", f"{unique_name}-content-v1")
     monkeypatch.setattr(mapping, "CACHE_ALIAS", f"{unique_name}-content")
 
@@ -168,10 +148,10 @@ async def test_one_scan_in_three_mailboxes_is_read_once_and_is_three_documents(
 
     async with Index.open(elasticsearch_url) as index:
         await index.ensure()
-        for shard in (broker.documents()[::2], broker.documents()[1::2]):
+        for shard in (_documents(broker)[::2], _documents(broker)[1::2]):
             # Another worker each time: what one has embedded the other finds.
             encoder = OnceEncoder(counting, Once(engine._once._cache, b"secret"))  # type: ignore[union-attr]
-            await Indexer(index, encoder, Letters(), max_chunks=100).handle(shard)  # type: ignore[arg-type]
+            await Indexer(index, encoder, NoLetters(), max_chunks=100).handle(shard)  # type: ignore[arg-type]
         ids = {name: document_id(name, f"m-{name}", "2") for name in NAMES}
         stored = await index.read(list(ids.values()), ["*"])
         await index.refresh()

@@ -10,7 +10,7 @@ import asyncio
 import os
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -18,11 +18,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from connectors.elasticsearch import Index, Stored, Write
 from connectors.encoder import HashEncoder
-from connectors.errors import ConflictError, MailstreamError
 from connectors.kafka import Record
-from schemas import mapping, topics
+from schemas import mapping
 from schemas.identity import document_id
 from schemas.outcomes import OUTCOME_RANK, Outcome
 from schemas.registers import (
@@ -38,9 +36,9 @@ from schemas.registers import (
     PartReference,
     Segment,
 )
-from streams.forward import DocumentsLog, Winner
 from streams.index import Indexer
-from tests.services.test_index import Letters
+from tests.frail import Crash, FrailIndex, Topic
+from tests.standins import Letters
 
 EXAMPLES = int(os.environ.get("CONVERGENCE_EXAMPLES", "12"))
 STEPS = 40
@@ -53,68 +51,6 @@ LABELS = ("INBOX", "UNREAD", "STARRED", "TRASH")
 PARTS = ("2", "3")
 FIELDS = ("live", "label_ids", "text", "subject", "kind")
 Result = TypeVar("Result")
-
-
-class Crash(Exception):  # noqa: N818 - a process does not end in an error, it ends
-    """The worker died here."""
-
-
-class FrailIndex(Index):
-    """Dies before or after the next write, where it is told to; counts what it sees."""
-
-    dies: str | None = None
-    conflicts = 0
-    reads_together: asyncio.Barrier | None = None
-
-    async def current(self, encoder: str | None = None) -> Index:
-        # The alias does not move here, and who goes by name must be as frail.
-        self.name = (await super().current(encoder)).name
-        return self
-
-    async def read(self, document_ids: Sequence[str], fields: Sequence[str]) -> dict[str, Stored]:
-        stored = await super().read(document_ids, fields)
-        if self.reads_together is not None:
-            # Two workers that read the same before either writes: one of them must lose.
-            barrier, self.reads_together = self.reads_together, None
-            await barrier.wait()
-        return stored
-
-    async def write(self, writes: Sequence[Write]) -> list[MailstreamError | None]:
-        dies, self.dies = self.dies, None
-        if dies == "before bulk":
-            raise Crash
-        results = await super().write(writes)
-        self.conflicts += sum(isinstance(result, ConflictError) for result in results)
-        if dies == "after bulk":
-            raise Crash
-        return results
-
-
-class Topic(DocumentsLog):
-    """``mail.documents`` as a list: offsets stay what they are when it is compacted."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-        self.records: list[Record] = []
-        self.end = 0
-
-    def append(self, register: AnyRegister) -> None:
-        self.records.append(Record(topics.DOCUMENTS.name, 0, self.end, register.key, register.encode()))
-        self.end += 1
-
-    async def read(self, partition: int, offsets: Sequence[int]) -> list[Record]:
-        return [record for record in self.records if record.offset in offsets]
-
-    async def write_again(self, partition: int, winners: Sequence[Winner]) -> None:
-        stored = {record.offset: record for record in self.records}
-        for winner in winners:
-            value = winner.register.encode() if winner.register else stored[winner.offset].value
-            self.records.append(Record(topics.DOCUMENTS.name, 0, self.end, winner.key, value))
-            self.end += 1
-
-    def compact(self) -> None:
-        last = {record.key: record for record in self.records}
-        self.records = sorted(last.values(), key=lambda record: record.offset)
 
 
 class Servers:
@@ -405,10 +341,7 @@ def _text(content: ContentRegister) -> str:
 
 
 @pytest.fixture
-def servers(elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
-    monkeypatch.setattr(mapping, "INDEX_PREFIX", f"{unique_name}-v")
-    monkeypatch.setattr(mapping, "READ_ALIAS", f"{unique_name}-read")
-    monkeypatch.setattr(mapping, "WRITE_ALIAS", f"{unique_name}-write")
+def servers(elasticsearch_url: str, own_index_names: None) -> Iterator[Servers]:
     with Servers(elasticsearch_url) as opened:
         yield opened
 

@@ -40,15 +40,14 @@ WAIT_SECONDS = 120.0
 @pytest.fixture(scope="module")
 def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The index worker alone: what fails is written by hand."""
-    emulator = GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}).start()
     directory = tmp_path_factory.mktemp("run")
     also = {"TOPIC_PARTITIONS": "2"}
-    try:
-        with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as made:
-            made.start("index")
-            yield made
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator({ADDRESS: [MailBytes(b"Subject: one\n\nbody\n")]}) as emulator,
+        pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as made,
+    ):
+        made.start("index")
+        yield made
 
 
 def _mailstream(running: Pipeline, *arguments: str, code: int = 0) -> str:

@@ -18,6 +18,7 @@ from devstack import containers
 from devstack.local import directory_for_others
 from devstack.probes import elasticsearch_answers
 from devstack.programs import DevstackError
+from devstack.servers import paused
 from devstack.stack import Stack, start_stack
 from schemas import mapping
 from schemas.topics import Topic
@@ -25,7 +26,7 @@ from schemas.topics import Topic
 RECORD_BYTES = 12 * 1024 * 1024
 
 
-async def _holds_contract(stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _holds_contract(stack: Stack, name: str) -> None:
     """A large record goes through Kafka, and a vector is found in Elasticsearch."""
     await apply_topics(stack.kafka_bootstrap, [Topic(name, 1, "delete", max_message_bytes=16 * 1024 * 1024)])
     value = os.urandom(RECORD_BYTES)
@@ -35,8 +36,6 @@ async def _holds_contract(stack: Stack, name: str, monkeypatch: pytest.MonkeyPat
     await producer.stop()
     assert await _first_record(stack, name) == value
 
-    for alias in ("READ_ALIAS", "WRITE_ALIAS", "INDEX_PREFIX"):
-        monkeypatch.setattr(mapping, alias, f"{name}-{alias.lower().replace('_', '-')}")
     vector = [1.0] + [0.0] * (mapping.VECTOR_DIMENSIONS - 1)
     async with Index.open(stack.elasticsearch_url) as index:
         await index.ensure()
@@ -68,29 +67,29 @@ async def _nearest(index: Index, vector: list[float]) -> list[str]:
 
 
 async def test_the_sessions_provider_holds_the_contract(
-    stack: Stack, unique_name: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, unique_name: str, own_index_names: None
 ) -> None:
-    await _holds_contract(stack, unique_name, monkeypatch)
+    await _holds_contract(stack, unique_name)
 
 
 async def test_servers_by_address_hold_the_contract_and_are_left_alone(
-    stack: Stack, unique_name: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, unique_name: str, own_index_names: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP", stack.kafka_bootstrap)
     monkeypatch.setenv("ELASTICSEARCH_URL", stack.elasticsearch_url)
     with start_stack(provider="external") as external:
-        await _holds_contract(external, unique_name, monkeypatch)
+        await _holds_contract(external, unique_name)
         with pytest.raises(DevstackError, match="external"):
-            external.kill_kafka()
+            external.kafka.kill()
     assert elasticsearch_answers(stack.elasticsearch_url)
 
 
 async def test_containers_hold_the_contract_or_say_that_no_engine_answers(
-    unique_name: str, monkeypatch: pytest.MonkeyPatch
+    unique_name: str, own_index_names: None
 ) -> None:
     if containers.engine_problem() is None:
         with start_stack(provider="testcontainers") as stack:
-            await _holds_contract(stack, unique_name, monkeypatch)
+            await _holds_contract(stack, unique_name)
     else:
         with (
             pytest.raises(DevstackError, match="no container engine answers") as caught,
@@ -105,18 +104,19 @@ async def test_killed_and_restarted_servers_keep_addresses_and_data(
 ) -> None:
     if stack.provider == "external":
         pytest.fail("run this with STACK=maven or STACK=testcontainers: external servers cannot be killed")
-    await _holds_contract(stack, unique_name, monkeypatch)
-    pids = stack.kafka_pid, stack.elasticsearch_pid
-    stack.kill_kafka()
-    stack.kill_elasticsearch()
+    await _holds_contract(stack, unique_name)
+    pids = stack.kafka.pid, stack.elasticsearch.pid
+    stack.kafka.kill()
+    stack.elasticsearch.kill()
     assert not elasticsearch_answers(stack.elasticsearch_url)
     if stack.provider == "maven":
-        assert (stack.kafka_pid, stack.elasticsearch_pid) == (None, None)
+        assert (stack.kafka.pid, stack.elasticsearch.pid) == (None, None)
     stack.kafka.start()  # beside the other's
-    stack.restart_elasticsearch()
+    stack.elasticsearch.start()
+    stack.elasticsearch.wait_until_ready()
     stack.kafka.wait_until_ready()
     if stack.provider == "maven":
-        assert not {stack.kafka_pid, stack.elasticsearch_pid} & {None, *pids}
+        assert not {stack.kafka.pid, stack.elasticsearch.pid} & {None, *pids}
     assert len(await _first_record(stack, unique_name) or b"") == RECORD_BYTES
     vector = [1.0] + [0.0] * (mapping.VECTOR_DIMENSIONS - 1)
     async with Index.open(stack.elasticsearch_url) as index:
@@ -126,7 +126,7 @@ async def test_killed_and_restarted_servers_keep_addresses_and_data(
 def test_a_paused_server_answers_nothing_until_it_goes_on(stack: Stack) -> None:
     if stack.provider == "external":
         pytest.fail("run this with STACK=maven or STACK=testcontainers: external servers cannot be paused")
-    with stack.paused("elasticsearch"):
+    with paused(stack.elasticsearch):
         assert not elasticsearch_answers(stack.elasticsearch_url)
     stack.elasticsearch.wait_until_ready()
 
@@ -172,7 +172,7 @@ def test_no_server_outlives_a_killed_owner() -> None:
     script = (
         "import sys, time; from devstack.stack import start_stack\n"
         "with start_stack(provider='maven', brief=True) as s:\n"
-        "    print(s.kafka_pid, s.elasticsearch_pid, s.kafka.directory.parent, flush=True); time.sleep(600)"
+        "    print(s.kafka.pid, s.elasticsearch.pid, s.kafka.directory.parent, flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -9,7 +9,7 @@ from typing import Any
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
-from connectors.kafka import Producer, Record, Send, read_all
+from connectors.kafka import Producer, Send, read_all
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
 from schemas import topics
@@ -22,7 +22,7 @@ from tests.commands import command
 from tests.compaction import compact_soon, compacted
 from tests.pipelines import documents, pipeline
 from tests.reindex_run import Model
-from tests.services.test_index import Letters
+from tests.standins import Letters, records_of
 
 WAIT_SECONDS = 120.0
 MARK = b"fleeting"  # stands in what the first message says, and nowhere else
@@ -54,18 +54,17 @@ async def _until(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 def test_the_index_worker_forgets_and_the_topic_is_rid_of_it(stack: Stack, tmp_path: Path) -> None:
-    emulator = GmailEmulator({"anna@example.com": []}).start()
     also = {"DELETED_CONTENTS_DAYS": "0", "TOPIC_PARTITIONS": "2"}
-    try:
-        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
-            running.start("index")
-            before = asyncio.run(_forgotten_twice(running))
-            code, output, errors = command(running, "reindex", "--json")
-            assert code == 0, output + errors
-            assert documents(running) == before
-            asyncio.run(_comes_back(running))
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator({"anna@example.com": []}) as emulator,
+        pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running,
+    ):
+        running.start("index")
+        before = asyncio.run(_forgotten_twice(running))
+        code, output, errors = command(running, "reindex", "--json")
+        assert code == 0, output + errors
+        assert documents(running) == before
+        asyncio.run(_comes_back(running))
 
 
 async def _forgotten_twice(running: Pipeline) -> dict[str, Any]:
@@ -155,13 +154,6 @@ class Nulls:
         self.keys += [send.key for send in sends]
 
 
-def _records(registers: Sequence[AnyRegister], start: int = 0, written_at: int | None = None) -> list[Record]:
-    return [
-        Record(topics.DOCUMENTS.name, 0, start + offset, register.key, register.encode(), written_at)
-        for offset, register in enumerate(registers)
-    ]
-
-
 def _indexer(index: Index, forget_milliseconds: int) -> Indexer:
     letters: Any = Letters()
     return Indexer(index, HashEncoder(), letters, 10, forget_milliseconds=forget_milliseconds)
@@ -170,7 +162,7 @@ def _indexer(index: Index, forget_milliseconds: int) -> Indexer:
 async def test_a_deletion_of_late_keeps_what_it_may_need(index: Index) -> None:
     going, _ = _three()
     producer: Any = Nulls()
-    await _indexer(index, FORGET_MILLISECONDS).handle(_records([*going, _deleted(going)]))
+    await _indexer(index, FORGET_MILLISECONDS).handle(records_of([*going, _deleted(going)]))
     await index.refresh()
     assert await sweep(index, producer) == 0
     assert producer.keys == []
@@ -180,7 +172,7 @@ async def test_the_time_counts_from_the_record_and_not_from_its_replay(index: In
     going, _ = _three()
     producer: Any = Nulls()
     long_ago = int(time.time() * 1000) - FORGET_MILLISECONDS - 1
-    await _indexer(index, FORGET_MILLISECONDS).handle(_records([*going, _deleted(going)], 0, long_ago))
+    await _indexer(index, FORGET_MILLISECONDS).handle(records_of([*going, _deleted(going)], 0, long_ago))
     await index.refresh()
     assert await sweep(index, producer) == 1
     names = {key.partition("/")[2] for key in producer.keys}
@@ -194,13 +186,13 @@ async def test_a_message_seen_while_it_is_forgotten_is_shown_as_soon_as_it_is_re
     indexer = _indexer(index, 0)
 
     async def seen() -> None:
-        await indexer.handle(_records([_seen(going)], 10))
+        await indexer.handle(records_of([_seen(going)], 10))
 
     producer: Any = Nulls(seen)
-    await indexer.handle(_records([*going, _deleted(going)]))
+    await indexer.handle(records_of([*going, _deleted(going)]))
     await index.refresh()
     assert await sweep(index, producer) == 0  # it was heard of
-    await indexer.handle(_records(going, 20))
+    await indexer.handle(records_of(going, 20))
     [stored] = (await index.read([_document(going)], ["live", "parts", "forget_at"])).values()
     assert stored.source["live"] and stored.source["parts"] == ["2"]
     assert stored.source.get("forget_at") is None

@@ -22,7 +22,7 @@ from devstack.stack import Stack
 from schemas import topics
 from schemas.events import ChangeKind, MessageChange
 from schemas.identity import message_key, partition_for
-from schemas.registers import LabelsRegister, MessageState, decode_register, split_key
+from schemas.registers import LabelsRegister, decode_register, split_key
 from schemas.topics import Topic
 from tests.commands import command
 from tests.pipelines import documents, emptied, pipeline, settle
@@ -127,15 +127,6 @@ def _register(message_id: str, history_id: int, *labels: str) -> LabelsRegister:
 async def _latest(bootstrap: str, topic: str) -> dict[str, Record]:
     async with Log.open(bootstrap, topic) as log:
         return {record.key: record async for record in log.read()}
-
-
-def _merged(records: dict[str, Record]) -> dict[str, MessageState]:
-    messages: dict[str, MessageState] = {}
-    for key, record in records.items():
-        if record.value is not None:
-            owner = split_key(key)[0]
-            messages[owner] = messages.get(owner, MessageState()).join([decode_register(key, record.value)])
-    return messages
 
 
 async def _drop_while_it_is_read(environment: dict[str, str], topic: str, group: str) -> tuple[int, str, str]:
@@ -286,65 +277,64 @@ def _arrives(emulator: GmailEmulator, address: str, number: int) -> None:
 @pytest.mark.full
 def test_the_whole_of_it_grows_and_a_purge_finds_everything(stack: Stack, tmp_path: Path) -> None:
     """The procedures of docs/GROWTH.md, with every process, and mail that goes on arriving."""
-    emulator = GmailEmulator(
-        {address: [MailBytes(_mail(address, n)) for n in range(6)] for address in ADDRESSES}
-    ).start()
     also = {"TOPIC_PARTITIONS": str(BEFORE), "AUDIT_HOURS": "0"}
-    try:
-        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
-            running.start()
-            _settles(running, 12)
-            # --- mail.changes and what goes with it
-            code, _, errors = command(running, "topics", "grow", "--partitions", str(AFTER))
-            assert (code, "stop sources and extract workers first" in errors) == (1, True)
-            _stops(running, "source", "extract")
-            assert command(running, "topics", "grow", "--partitions", str(AFTER))[0] == 0
-            for address in ADDRESSES:
-                _arrives(emulator, address, 100)
-            grown = {"TOPIC_PARTITIONS": str(AFTER), "DOCUMENTS_PARTITIONS": str(BEFORE)}
-            _starts(running, "source", "extract", **grown)
-            _settles(running, 14)
-            before = documents(running)
-            # --- mail.documents: while all goes on, and once more when nobody writes
-            copy = ("topics", "copy", "--partitions", str(AFTER))
-            assert command(running, *copy)[0] == 0
-            _arrives(emulator, ADDRESSES[0], 200)
-            _settles(running, 15)
-            _stops(running, "extract", "slow", "index")
-            _arrives(emulator, ADDRESSES[0], 300)  # the source goes on
-            assert not command(running, *copy)[1].startswith("0 records")
-            target = f"{topics.DOCUMENTS.name}.p{AFTER}"
-            switched = {"DOCUMENTS_TOPIC": target, "DOCUMENTS_PARTITIONS": str(AFTER)}
-            running.also.update(switched)
-            code, output, errors = command(running, "reindex", "--json")
-            assert code == 0, errors
-            _starts(running, "extract", "slow", "index")
-            _settles(running, 16)
-            after = documents(running)
-            assert {key: after[key] for key in before} == before
-            # --- a purge after it
-            arguments = ("mailbox", "purge", PURGED, "--yes", "--json")
-            code, output, _ = command(running, *arguments)
-            assert (code, json.loads(output)["copies"]) == (1, ["mail.documents.v1"])
-            code, _, errors = command(running, "topics", "drop", "mail.documents.v1", "--yes")
-            assert code == 0, errors
-            again = (
-                "mailbox",
-                "purge",
-                mailbox_id_of(PURGED),
-                "--yes",
-                "--json",
-            )  # it has no address any more
-            code, output, errors = command(running, *again)
-            assert code == 0, errors
-            receipt = json.loads(output)
-            assert (receipt["complete"], receipt["copies"]) == (True, [])
-            assert asyncio.run(_count(running, PURGED)) == 0
-            latest = asyncio.run(_latest(running.kafka_bootstrap, target))
-            owners = {message_key(mailbox_id_of(PURGED), m.id) for m in emulator.mailboxes[PURGED].messages()}
-            left = [key for key, record in latest.items() if split_key(key)[0] in owners and record.value]
-            assert left == []
-            assert sum(record.value is not None for record in latest.values()) > 0
-            assert asyncio.run(_count(running, ADDRESSES[0])) == 9
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(
+            {address: [MailBytes(_mail(address, n)) for n in range(6)] for address in ADDRESSES}
+        ) as emulator,
+        pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running,
+    ):
+        running.start()
+        _settles(running, 12)
+        # --- mail.changes and what goes with it
+        code, _, errors = command(running, "topics", "grow", "--partitions", str(AFTER))
+        assert (code, "stop sources and extract workers first" in errors) == (1, True)
+        _stops(running, "source", "extract")
+        assert command(running, "topics", "grow", "--partitions", str(AFTER))[0] == 0
+        for address in ADDRESSES:
+            _arrives(emulator, address, 100)
+        grown = {"TOPIC_PARTITIONS": str(AFTER), "DOCUMENTS_PARTITIONS": str(BEFORE)}
+        _starts(running, "source", "extract", **grown)
+        _settles(running, 14)
+        before = documents(running)
+        # --- mail.documents: while all goes on, and once more when nobody writes
+        copy = ("topics", "copy", "--partitions", str(AFTER))
+        assert command(running, *copy)[0] == 0
+        _arrives(emulator, ADDRESSES[0], 200)
+        _settles(running, 15)
+        _stops(running, "extract", "slow", "index")
+        _arrives(emulator, ADDRESSES[0], 300)  # the source goes on
+        assert not command(running, *copy)[1].startswith("0 records")
+        target = f"{topics.DOCUMENTS.name}.p{AFTER}"
+        switched = {"DOCUMENTS_TOPIC": target, "DOCUMENTS_PARTITIONS": str(AFTER)}
+        running.also.update(switched)
+        code, output, errors = command(running, "reindex", "--json")
+        assert code == 0, errors
+        _starts(running, "extract", "slow", "index")
+        _settles(running, 16)
+        after = documents(running)
+        assert {key: after[key] for key in before} == before
+        # --- a purge after it
+        arguments = ("mailbox", "purge", PURGED, "--yes", "--json")
+        code, output, _ = command(running, *arguments)
+        assert (code, json.loads(output)["copies"]) == (1, ["mail.documents.v1"])
+        code, _, errors = command(running, "topics", "drop", "mail.documents.v1", "--yes")
+        assert code == 0, errors
+        again = (
+            "mailbox",
+            "purge",
+            mailbox_id_of(PURGED),
+            "--yes",
+            "--json",
+        )  # it has no address any more
+        code, output, errors = command(running, *again)
+        assert code == 0, errors
+        receipt = json.loads(output)
+        assert (receipt["complete"], receipt["copies"]) == (True, [])
+        assert asyncio.run(_count(running, PURGED)) == 0
+        latest = asyncio.run(_latest(running.kafka_bootstrap, target))
+        owners = {message_key(mailbox_id_of(PURGED), m.id) for m in emulator.mailboxes[PURGED].messages()}
+        left = [key for key, record in latest.items() if split_key(key)[0] in owners and record.value]
+        assert left == []
+        assert sum(record.value is not None for record in latest.values()) > 0
+        assert asyncio.run(_count(running, ADDRESSES[0])) == 9

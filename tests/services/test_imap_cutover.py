@@ -104,38 +104,7 @@ def test_planted_differences_are_found_and_a_cutover_loses_nothing(stack: Stack,
         running.start()
         eventually(lambda: _all_observed(running, control), "the dual run")
         settle(running)
-        box = mailbox_id(running)
-        found = _compared(running, control)
-        assert {kind: count for kind, count in found["differences"].items() if count} == {"contents": 1}
-        [truncated] = found["sample"]["contents"]
-        truth = control.truth()
-        others = sorted(set(truth) - {truncated})
-        lost = others[0]
-        bare = next(key for key in others[1:] if "INBOX" in truth[key]["labels"])
-        # Where the API's way had it wrong: one that it lost, one whose label it lost.
-        _touch(control, others[-1])
-        settle(running)
-        newest = max(int(message["historyId"]) for message in control.truth().values())
-        _plant(
-            running,
-            DeletedRegister(mailbox_id=box, message_id=lost, epoch=1, history_id=newest),
-            LabelRegister(
-                mailbox_id=box,
-                message_id=bare,
-                epoch=1,
-                history_id=newest,
-                label_id="INBOX",
-                present=False,
-            ),
-        )
-        planted = {"only_imap": [lost], "labels": [bare], "contents": [truncated]}
-        _await_differences(running, control, planted)
-        code, _, errors = command(running, "imap", "cutover", control.address, "--grace", "0")
-        assert code == 1
-        assert "1 messages that only IMAP has" in errors
-        code, said, _ = command(running, "imap", "compare", control.address, "--html", "--grace", "0")
-        assert (code, "<svg" in said, lost in said) == (1, True, True)
-
+        lost, bare = _differs(running, control)
         # Repaired: the API's side by what happens to the messages next, IMAP's by looking again.
         for key in (lost, bare):
             _touch(control, key)
@@ -144,25 +113,59 @@ def test_planted_differences_are_found_and_a_cutover_loses_nothing(stack: Stack,
         code, _, errors = command(running, "imap", "recheck", control.address, "--grace", "0")
         assert code == 0, errors
         _await_differences(running, control, {})
-
-        stream = Stream(control)
-        stream.start()
-        eventually(lambda: len(stream.ids) > 8, "a stream")
-        time.sleep(2)
-        eventually(lambda: _switched(running, control, "cutover"), "a cutover between two mails")
-        again = command(running, "imap", "cutover", control.address, "--json", "--grace", "0")
-        assert json.loads(again[1])["epoch"] == 2, "safe to repeat"
-        newest_id = stream.ids[-1]
-        eventually(lambda: newest_id in indexed_labels(running), "the API alone")
-        assert _switched(running, control, "rollback")
-        assert _switched(running, control, "rollback"), "safe to repeat"
-        stop_at = len(stream.ids)
-        eventually(lambda: len(stream.ids) > stop_at + 4, "more of the stream")
-        stream.end()
-        settle(running)
-        eventually(lambda: set(indexed_labels(running)) == set(control.truth()), "all and nothing else")
+        _goes_over_and_back(running, control)
         messages = [found for found in documents(running).values() if found["kind"] == "message"]
         assert len(messages) == len({found["message_id"] for found in messages}) == len(control.truth())
+
+
+def _differs(running: Pipeline, control: Control) -> tuple[str, str]:
+    """What IMAP had wrong, what is planted on the API's side (a lost message, a lost label: returned), and
+    that nothing is switched then."""
+    found = _compared(running, control)
+    assert {kind: count for kind, count in found["differences"].items() if count} == {"contents": 1}
+    [truncated] = found["sample"]["contents"]
+    truth, box = control.truth(), mailbox_id(running)
+    others = sorted(set(truth) - {truncated})
+    lost = others[0]
+    bare = next(key for key in others[1:] if "INBOX" in truth[key]["labels"])
+    _touch(control, others[-1])
+    settle(running)
+    newest = max(int(message["historyId"]) for message in control.truth().values())
+    _plant(
+        running,
+        DeletedRegister(mailbox_id=box, message_id=lost, epoch=1, history_id=newest),
+        LabelRegister(
+            mailbox_id=box, message_id=bare, epoch=1, history_id=newest, label_id="INBOX", present=False
+        ),
+    )
+    planted = {"only_imap": [lost], "labels": [bare], "contents": [truncated]}
+    _await_differences(running, control, planted)
+    code, _, errors = command(running, "imap", "cutover", control.address, "--grace", "0")
+    assert code == 1
+    assert "1 messages that only IMAP has" in errors
+    code, said, _ = command(running, "imap", "compare", control.address, "--html", "--grace", "0")
+    assert (code, "<svg" in said, lost in said) == (1, True, True)
+    return lost, bare
+
+
+def _goes_over_and_back(running: Pipeline, control: Control) -> None:
+    """While mail comes."""
+    stream = Stream(control)
+    stream.start()
+    eventually(lambda: len(stream.ids) > 8, "a stream")
+    time.sleep(2)
+    eventually(lambda: _switched(running, control, "cutover"), "a cutover between two mails")
+    again = command(running, "imap", "cutover", control.address, "--json", "--grace", "0")
+    assert json.loads(again[1])["epoch"] == 2, "safe to repeat"
+    newest_id = stream.ids[-1]
+    eventually(lambda: newest_id in indexed_labels(running), "the API alone")
+    assert _switched(running, control, "rollback")
+    assert _switched(running, control, "rollback"), "safe to repeat"
+    stop_at = len(stream.ids)
+    eventually(lambda: len(stream.ids) > stop_at + 4, "more of the stream")
+    stream.end()
+    settle(running)
+    eventually(lambda: set(indexed_labels(running)) == set(control.truth()), "all and nothing else")
 
 
 def _switched(running: Pipeline, control: Control, way: str) -> bool:

@@ -32,19 +32,7 @@ from search.query import parse
 from search.results import Hit, Mode
 from search.retrieval import Retrieval
 from streams.index import Indexer
-
-
-class Letters:
-    """Stands for the dead letters: keeps what would be written."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[Record, BaseException]] = []
-
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        self.written.append((record, error))
+from tests.standins import Letters, records_of
 
 
 @pytest.fixture
@@ -55,13 +43,6 @@ def letters() -> Letters:
 @pytest.fixture
 def indexer(index: Index, letters: Letters) -> Indexer:
     return Indexer(index, HashEncoder(), letters, max_chunks=100)  # type: ignore[arg-type]
-
-
-def _records(registers: Sequence[AnyRegister]) -> list[Record]:
-    return [
-        Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
-        for offset, register in enumerate(registers)
-    ]
 
 
 def _owner(message_id: str = "m1") -> dict[str, str]:
@@ -136,7 +117,7 @@ async def _vectors(index: Index, text: str) -> list[str]:
 
 
 async def test_a_message_and_its_attachment_become_documents(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane on page three")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane on page three")]))
     message, part = (await _documents(index)).values()
     assert (message["kind"], message["live"], message["label_ids"]) == ("message", True, ["INBOX"])
     assert (part["kind"], part["live"], part["subject"]) == ("attachment", True, "Quay repairs")
@@ -157,7 +138,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
         _label(8, "Label_1", present=True),
         _label(9, "INBOX", present=True),  # says nothing new, and yet as of when is known
     ]
-    await indexer.handle(_records(registers))
+    await indexer.handle(records_of(registers))
     expected = await _documents(index)
     assert expected[document_id("box", "m1")]["label_ids"] == ["INBOX", "Label_1"]
     seen = 0
@@ -168,7 +149,7 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
             register.model_copy(update={"message_id": other}) for register in [*registers, *registers[:3]]
         ]
         random.Random(seed).shuffle(shuffled)
-        for record in _records(shuffled):
+        for record in records_of(shuffled):
             await indexer.handle([record])
         ids = [document_id("box", other), document_id("box", other, "2")]
         await index.refresh()
@@ -183,49 +164,49 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
 
 
 async def test_a_label_change_keeps_the_vectors(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
     for number in range(100):
-        await indexer.handle(_records([_label(10 + number, "STARRED", present=number % 2 == 1)]))
+        await indexer.handle(records_of([_label(10 + number, "STARRED", present=number % 2 == 1)]))
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
     for document in (await _documents(index)).values():
         assert document["label_ids"] == ["INBOX", "STARRED"]
 
 
 async def test_a_deletion_empties_the_message_and_its_parts(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
-    await indexer.handle(_records([_deleted(9)]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_deleted(9)]))
     for document in (await _documents(index)).values():
         assert document["live"] is False
         assert not {"text", "subject", "sender", "filename", "chunks"} & document.keys()
 
 
 async def test_a_late_attachment_of_a_deleted_message_stays_deleted(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
-    await indexer.handle(_records([_deleted(9)]))
-    await indexer.handle(_records([_part("crane"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_deleted(9)]))
+    await indexer.handle(records_of([_part("crane"), _message()]))
     assert all(document["live"] is False for document in (await _documents(index)).values())
     assert document_id("box", "m1", "2") not in await _vectors(index, "crane")
 
 
 async def test_a_message_seen_after_its_deletion_comes_back(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
-    await indexer.handle(_records([_deleted(9)]))
-    await indexer.handle(_records([_labels(12, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_deleted(9)]))
+    await indexer.handle(records_of([_labels(12, "INBOX"), _message(), _part("crane")]))
     assert [document["live"] for document in (await _documents(index)).values()] == [True, True]
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
 
 
 async def test_labels_that_come_first_wait_for_the_content(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_label(7, "STARRED", present=True)]))
+    await indexer.handle(records_of([_label(7, "STARRED", present=True)]))
     [stub] = (await _documents(index)).values()
     assert stub["live"] is False
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     [message] = (await _documents(index)).values()
     assert (message["live"], message["label_ids"]) == (True, ["INBOX", "STARRED"])
 
 
 async def test_redelivery_writes_nothing(index: Index, indexer: Indexer) -> None:
-    records = _records([_labels(5, "INBOX"), _message(), _part("crane")])
+    records = records_of([_labels(5, "INBOX"), _message(), _part("crane")])
     await indexer.handle(records)
     ids = [document_id("box", "m1"), document_id("box", "m1", "2")]
     before = {document: stored.seq_no for document, stored in (await index.read(ids, ["live"])).items()}
@@ -240,8 +221,8 @@ async def test_a_rejected_document_is_a_dead_letter_and_its_neighbours_stand(
     bad = _message("bad")
     assert bad.message is not None
     bad = bad.model_copy(update={"message": bad.message.model_copy(update={"sent_at": 10**30})})
-    await indexer.handle(_records([_labels(5, message_id="bad"), bad, _labels(5, "INBOX"), _message()]))
-    assert [type(error).__name__ for _, error in letters.written] == ["RejectedDocumentError"]
+    await indexer.handle(records_of([_labels(5, message_id="bad"), bad, _labels(5, "INBOX"), _message()]))
+    assert [type(error).__name__ for _, error, _ in letters.written] == ["RejectedDocumentError"]
     assert letters.written[0][0].key == bad.key
     assert (await _documents(index))[document_id("box", "m1")]["live"] is True
 
@@ -253,11 +234,11 @@ async def test_a_message_whose_content_was_rejected_is_still_known(
     bad = _message()
     assert bad.message is not None
     bad = bad.model_copy(update={"message": bad.message.model_copy(update={"size_bytes": 2**63})})
-    await indexer.handle(_records([_labels(5, "INBOX"), bad, _part("crane")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), bad, _part("crane")]))
     assert len(letters.written) == 1
     message, part = (await _documents(index)).values()
     assert (message["live"], part["live"], part["label_ids"]) == (False, True, ["INBOX"])
-    await indexer.handle(_records([_deleted(9)]))
+    await indexer.handle(records_of([_deleted(9)]))
     assert [document["live"] for document in (await _documents(index)).values()] == [False, False]
     assert len(letters.written) == 1
 
@@ -266,7 +247,7 @@ async def test_nine_megabytes_of_text_are_found_by_their_last_word(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
     long = _message("long", text="tide " * 1_800_000 + "lighthouse")
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _labels(5, message_id="long"), long]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _labels(5, message_id="long"), long]))
     assert not letters.written
     await index.refresh()
     [hit] = await _found(index, "lighthouse")
@@ -287,7 +268,7 @@ async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Ind
     many = _part().model_copy(
         update={"attachment": content, "version": content_version(1, Outcome.TEXT, "x")}
     )
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), many, _labels(5, message_id="m2")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), many, _labels(5, message_id="m2")]))
     assert not letters.written
     part = (await _documents(index))[document_id("box", "m1", "2")]
     # As many as nest in one document, or half of it, and so on, where the server has too little memory.
@@ -301,10 +282,10 @@ async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Ind
 
 async def test_vectors_travel_packed_where_the_server_takes_them(index: Index, indexer: Indexer) -> None:
     assert index._sink.packed_vectors, "the devstack's server is newer than 9.3"
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
     index._sink.packed_vectors = False
-    await indexer.handle(_records([_labels(6, message_id="m2"), _part("winch", message_id="m2")]))
+    await indexer.handle(records_of([_labels(6, message_id="m2"), _part("winch", message_id="m2")]))
     assert document_id("box", "m2", "2") in await _vectors(index, "winch")
 
 
@@ -317,7 +298,7 @@ async def test_an_index_from_before_gets_the_fields_that_it_lacks(
     aliases = {mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}}
     await index._client.indices.create(index=mapping.index_name(), mappings=older, aliases=aliases)
     await index.ensure()
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     assert not letters.written
     [message] = (await _documents(index)).values()
     assert message["sender_address"] == ["anna@example.com", "example.com"]
@@ -325,14 +306,14 @@ async def test_an_index_from_before_gets_the_fields_that_it_lacks(
 
 async def test_bytes_that_are_no_register_are_a_dead_letter(indexer: Indexer, letters: Letters) -> None:
     await indexer.handle([Record(topics.DOCUMENTS.name, 0, 7, "abc/labels", b"\xff{")])
-    assert [record.offset for record, _ in letters.written] == [7]
+    assert [record.offset for record, _, _ in letters.written] == [7]
 
 
 async def test_a_write_that_lost_the_race_is_merged_again(
     index: Index, indexer: Indexer, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker relabels the message between our read and our write."""
-    await indexer.handle(_records([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
     async with Index.open(elasticsearch_url) as other_client:
         other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
         read, raced = Index.read, 0
@@ -342,11 +323,11 @@ async def test_a_write_that_lost_the_race_is_merged_again(
             stored = await read(self, ids, fields)
             if raced < 2 and self._client is index._client:
                 raced += 1
-                await other.handle(_records([_label(20 + raced, f"Label_{raced}", present=True)]))
+                await other.handle(records_of([_label(20 + raced, f"Label_{raced}", present=True)]))
             return stored
 
         monkeypatch.setattr(Index, "read", racing)
-        await indexer.handle(_records([_label(30, "STARRED", present=True)]))
+        await indexer.handle(records_of([_label(30, "STARRED", present=True)]))
     assert raced == 2
     monkeypatch.setattr(Index, "read", read)
     for document in (await _documents(index)).values():
@@ -357,7 +338,7 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
     index: Index, indexer: Indexer, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message's document does not change by it, so no conflict tells."""
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     async with Index.open(elasticsearch_url) as other_client:
         other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
         write, raced = Index.write, 0
@@ -366,11 +347,11 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
             nonlocal raced
             if not raced:
                 raced += 1
-                await other.handle(_records([_deleted(9)]))
+                await other.handle(records_of([_deleted(9)]))
             return await write(self, writes)
 
         monkeypatch.setattr(Index, "write", racing)
-        await indexer.handle(_records([_part("crane")]))
+        await indexer.handle(records_of([_part("crane")]))
     monkeypatch.setattr(Index, "write", write)
     assert raced == 1
     message, part = (await _documents(index)).values()
@@ -378,7 +359,7 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
 
 
 async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     document = document_id("box", "m1")
     stored = (await index.read([document], ["live"]))[document]
     await index._client.delete(index=mapping.WRITE_ALIAS, id=document)
@@ -389,10 +370,10 @@ async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, index
 async def test_without_its_alias_nothing_is_written_anywhere(index: Index, indexer: Indexer) -> None:
     await index._client.indices.delete(index=mapping.index_name())
     with pytest.raises(ConfigurationError, match="mailstream worker index"):
-        await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+        await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     assert not await index._client.indices.exists(index=mapping.WRITE_ALIAS)
     await index.ensure()
-    await indexer.handle(_records([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
     assert len(await _documents(index)) == 1
 
 
@@ -410,7 +391,7 @@ async def test_each_piece_of_a_mail_is_embedded_under_its_subject(index: Index, 
     content = message.model_copy(update={"subject": "The crane", "text": long, "parts": ()})
     register = _message().model_copy(update={"message": content})
     await Indexer(index, Recording(), letters, max_chunks=10).handle(  # type: ignore[arg-type]
-        _records([_labels(5, "INBOX"), register])
+        records_of([_labels(5, "INBOX"), register])
     )
     [document] = (await _documents(index)).values()
     assert len(document["chunks"]) > 2

@@ -11,24 +11,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
 import pytest
 from elasticsearch import Elasticsearch
-from googleapiclient.discovery import build
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from cli.mailbox import register
 from cli.pipeline import Pipeline, mailbox_id_of
-from connectors.clamav_check import EICAR
 from connectors.kafka import Producer, Send, read_all
 from connectors.metrics import DECLARED, LABELS
 from devstack.gmail.faults import Fault
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
-from devstack.gmail.pubsub import PUSH_ACCOUNT
 from devstack.gmail.server import GmailEmulator
 from devstack.local import free_ports
 from devstack.sample.scans import scanned_image
@@ -37,15 +33,14 @@ from schemas import mapping, topics
 from schemas.events import DeadLetter, MailboxRecord
 from schemas.identity import document_id, hashed
 from tests.commands import command
-from tests.gmail_api import as_service
 from tests.metrics import Collected
 from tests.pipelines import pipeline, settle
-from tests.serving import served
+from tests.pushes import by_endpoint
+from tests.serving import Handler, Scanner, served
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.full]
 
 ADDRESS, REFUSED = "anna@example.com", "bert@example.com"
-AUDIENCE, TOPIC = "https://mail.example.com", "projects/p/topics/gmail"
 MARKER = "xylophone"  # stands in texts, names and addresses, and nowhere in logs or metrics
 WAIT_SECONDS = 90.0
 MBOX = os.environ.get("METRICS_MBOX")  # further mail, at full size
@@ -59,43 +54,18 @@ EXCEPTIONS = {
 }
 
 
-class _Scanner(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self._answer({"version": "1"})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer({"verdict": "infected" if EICAR in body else "clean"})
-
-    def _answer(self, content: dict[str, str]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Collector(BaseHTTPRequestHandler):
+class _Collector(Handler):
     """Takes in traces, as an OpenTelemetry collector does."""
 
     spans: ClassVar[list[Any]] = []
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def post(self, body: bytes) -> None:
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 self.spans.extend(scope.spans)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer({})
 
 
 def _mail(number: int) -> bytes:
@@ -120,30 +90,13 @@ def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, Gmail
     if MBOX is not None:
         mails += read_mail(Path(MBOX))
     faults = [Fault("rate_limit", "messages.get", count=1, retry_after_seconds=1)]
-    emulator = GmailEmulator({ADDRESS: mails, REFUSED: mails[:1]}, faults=faults).start()
-    try:
-        service = build(
-            "pubsub",
-            "v1",
-            credentials=as_service(emulator, None, ["https://www.googleapis.com/auth/pubsub"]),
-            client_options={"api_endpoint": emulator.url},
-            static_discovery=True,
-        )
-        endpoint = {"pushEndpoint": f"http://127.0.0.1:{push_port}/push", "oidcToken": {"audience": AUDIENCE}}
-        name = "projects/p/subscriptions/mailstream"
-        service.projects().subscriptions().create(
-            name=name, body={"topic": TOPIC, "pushConfig": endpoint}
-        ).execute()
+    with GmailEmulator({ADDRESS: mails, REFUSED: mails[:1]}, faults=faults) as emulator:
         described = emulator.describe()
         described["mailboxes"] = [box for box in described["mailboxes"] if box["address"] == ADDRESS]
-        with served(_Scanner) as scanner, served(_Collector) as collector:
+        with served(Scanner) as scanner, served(_Collector) as collector:
             settings = {
-                "GMAIL_PUBSUB_TOPIC": TOPIC,
+                **by_endpoint(emulator, push_port),
                 "SOURCE_POLL_SECONDS": "3600",
-                "PUSH_PORT": str(push_port),
-                "PUSH_AUDIENCE": AUDIENCE,
-                "PUSH_SERVICE_ACCOUNT": PUSH_ACCOUNT,
-                "PUSH_CERTIFICATES_URL": f"{emulator.url}/oauth2/v1/certs",
                 "SCANNER": "http",
                 "HTTP_SCANNER_URL": scanner,
                 "SERVE_PORT": str(serve_port),
@@ -156,8 +109,6 @@ def _deployment(stack: Stack, directory: Path) -> Iterator[tuple[Pipeline, Gmail
                 None, directory, stack=stack, gmail=described, also=settings, metrics=True
             ) as running:
                 yield running, emulator
-    finally:
-        emulator.stop()
 
 
 def _wait(collected: Collected, *names: str) -> None:

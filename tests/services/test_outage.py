@@ -115,7 +115,8 @@ async def test_elasticsearch_away_then_overloaded_then_slow(empty_stack: Stack, 
             while b"trying again" not in (tmp_path / "late" / "log").read_bytes():
                 assert late.poll() is None, "one that starts meanwhile waits, too"
                 await asyncio.sleep(0.2)
-            await asyncio.to_thread(empty_stack.restart_elasticsearch)
+            await asyncio.to_thread(empty_stack.elasticsearch.start)
+            await asyncio.to_thread(empty_stack.elasticsearch.wait_until_ready)
             await _caught_up(meter, worker, log)
             assert late.poll() is None
         await _caught_up(meter, worker, log)

@@ -58,34 +58,33 @@ def test_a_purged_mailbox_leaves_nothing_and_does_not_come_back(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mail = {address: [_mail(address, n) for n in range(MAILS)] for address in ADDRESSES}
-    emulator = GmailEmulator(mail).start()
     also = {"AUDIT_HOURS": "0", "DRAFT_QUIET_SECONDS": "0", "TOPIC_PARTITIONS": "2"}
-    try:
-        with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
-            asyncio.run(compact_soon(running.kafka_bootstrap, COMPACTED))
-            running.start()
-            settle(running)
-            kept = {address: asyncio.run(_count(running, address)) for address in ADDRESSES}
-            assert set(kept.values()) == {2 * MAILS}
-            # Looking where it will be looked again finds them now.
-            assert asyncio.run(_cached(running)) > 0
-            assert _on_disk(stack, tmp_path)
-            with monkeypatch.context() as patched:
-                patched.setattr(purge, "EXPUNGE_SECONDS", 0.0)  # the last purge waits for the files, once
-                _one_message_goes(running, emulator)
-                _the_mailbox_goes(running)
-            _again(running)
-            asyncio.run(_late_events(running, emulator))
-            _nobody_brings_it_back(running)
-            asyncio.run(_nothing_is_left(running))
-            deadline = time.monotonic() + WAIT_SECONDS
-            while left := _on_disk(stack, tmp_path):
-                assert time.monotonic() < deadline, left
-                time.sleep(1)
-            for address in ADDRESSES[1:2]:
-                assert asyncio.run(_count(running, address)) == kept[address]
-    finally:
-        emulator.stop()
+    with (
+        GmailEmulator(mail) as emulator,
+        pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running,
+    ):
+        asyncio.run(compact_soon(running.kafka_bootstrap, COMPACTED))
+        running.start()
+        settle(running)
+        kept = {address: asyncio.run(_count(running, address)) for address in ADDRESSES}
+        assert set(kept.values()) == {2 * MAILS}
+        # Looking where it will be looked again finds them now.
+        assert asyncio.run(_cached(running)) > 0
+        assert _on_disk(stack, tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(purge, "EXPUNGE_SECONDS", 0.0)  # the last purge waits for the files, once
+            _one_message_goes(running, emulator)
+            _the_mailbox_goes(running)
+        _again(running)
+        asyncio.run(_late_events(running, emulator))
+        _nobody_brings_it_back(running)
+        asyncio.run(_nothing_is_left(running))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while left := _on_disk(stack, tmp_path):
+            assert time.monotonic() < deadline, left
+            time.sleep(1)
+        for address in ADDRESSES[1:2]:
+            assert asyncio.run(_count(running, address)) == kept[address]
 
 
 def _one_message_goes(running: Pipeline, emulator: GmailEmulator) -> None:

@@ -6,14 +6,12 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from googleapiclient.discovery import build
 
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.kafka import Producer, Send, read_all, read_table
@@ -24,15 +22,12 @@ from devstack.local import free_ports
 from devstack.stack import Stack
 from schemas import topics
 from schemas.events import Cursor, MessageChange, SyncRequest
-from tests.gmail_api import as_service
 from tests.pipelines import pipeline
+from tests.pushes import AUDIENCE, SUBSCRIPTION, by_endpoint, by_pulling
 
 pytestmark = pytest.mark.timeout(400)
 
 ADDRESS = "anna@example.com"
-TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
-AUDIENCE = "https://mail.example.com"
-PUBSUB = "https://www.googleapis.com/auth/pubsub"
 WAIT_SECONDS = 90.0
 DUPLICATES = int(os.environ.get("DUPLICATES", "2000"))
 
@@ -53,27 +48,12 @@ class Gmail:
 
 @contextmanager
 def _pushed(
-    stack: Stack, directory: Path, push_config: dict[str, Any], **also: str
+    stack: Stack, directory: Path, settings: Callable[[GmailEmulator], dict[str, str]]
 ) -> Iterator[tuple[Pipeline, Gmail]]:
-    emulator = GmailEmulator({ADDRESS: [MailBytes(b"Subject: old\n\nbody\n")]}).start()
-    settings = {"GMAIL_PUBSUB_TOPIC": TOPIC, "SOURCE_POLL_SECONDS": "3600", "AUDIT_HOURS": "0", **also}
-    try:
-        service = build(
-            "pubsub",
-            "v1",
-            credentials=as_service(emulator, None, [PUBSUB]),
-            client_options={"api_endpoint": emulator.url},
-            static_discovery=True,
-        )
-        body = {"topic": TOPIC, "pushConfig": push_config}
-        service.projects().subscriptions().create(name=SUBSCRIPTION, body=body).execute()
-        key_file = directory / "service-account.json"
-        key_file.write_text(json.dumps(emulator.service_account_info()))
-        settings |= {"GOOGLE_CREDENTIALS_FILE": str(key_file)}
-        with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=settings) as running:
+    with GmailEmulator({ADDRESS: [MailBytes(b"Subject: old\n\nbody\n")]}) as emulator:
+        also = {"SOURCE_POLL_SECONDS": "3600", "AUDIT_HOURS": "0", **settings(emulator)}
+        with pipeline(None, directory, stack=stack, gmail=emulator.describe(), also=also) as running:
             yield running, Gmail(emulator)
-    finally:
-        emulator.stop()
 
 
 async def _quiet(gmail: Gmail, seconds: float = 3.0) -> int:
@@ -115,8 +95,6 @@ async def _arrives(running: Pipeline, message_id: str) -> None:
 def test_a_push_arrives_in_one_poll_and_its_duplicates_cost_none(stack: Stack, tmp_path: Path) -> None:
     [port] = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}/push"
-    push_config = {"pushEndpoint": endpoint, "oidcToken": {"audience": AUDIENCE}}
-    also = {"PUSH_PORT": str(port), "PUSH_AUDIENCE": AUDIENCE, "PUSH_SERVICE_ACCOUNT": PUSH_ACCOUNT}
 
     async def check(running: Pipeline, gmail: Gmail) -> None:
         running.start("push", "source")
@@ -136,8 +114,7 @@ def test_a_push_arrives_in_one_poll_and_its_duplicates_cost_none(stack: Stack, t
             await producer.send([send] * DUPLICATES)
         assert await _quiet(gmail) - polls == 0
 
-    with _pushed(stack, tmp_path, push_config, **also) as (running, gmail):
-        running.also["PUSH_CERTIFICATES_URL"] = f"{gmail.emulator.url}/oauth2/v1/certs"
+    with _pushed(stack, tmp_path, lambda emulator: by_endpoint(emulator, port)) as (running, gmail):
         asyncio.run(check(running, gmail))
 
 
@@ -177,6 +154,5 @@ def test_without_an_endpoint_pushes_are_pulled(stack: Stack, tmp_path: Path) -> 
         await _arrives(running, gmail.add())
         assert gmail.polls - polls == 1
 
-    with _pushed(stack, tmp_path, {}, PUBSUB_SUBSCRIPTION=SUBSCRIPTION) as (running, gmail):
-        running.also["PUBSUB_ENDPOINT"] = gmail.emulator.url
+    with _pushed(stack, tmp_path, lambda emulator: by_pulling(emulator, tmp_path)) as (running, gmail):
         asyncio.run(check(running, gmail))

@@ -78,13 +78,10 @@ class Commands:
 
 @pytest.fixture(scope="module")
 def commands(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    emulator = GmailEmulator({ANNA: [], BOB: []}, org_units={BOB: "/Left"}).start()
-    try:
+    with GmailEmulator({ANNA: [], BOB: []}, org_units={BOB: "/Left"}) as emulator:
         made = Commands(emptied(stack).kafka_bootstrap, emulator, tmp_path_factory.mktemp("commands"))
         made.run("topics", "apply")
         yield made
-    finally:
-        emulator.stop()
 
 
 def test_a_mailbox_from_consent_to_removal_and_back(commands: Commands) -> None:

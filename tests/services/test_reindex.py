@@ -14,12 +14,12 @@ from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Record
 from devstack.stack import Stack
-from schemas import topics
 from schemas.identity import document_id
-from schemas.registers import AnyRegister, LabelRegister
+from schemas.registers import LabelRegister
 from streams.index import Indexer
 from tests.commands import command
 from tests.reindex_run import Model, in_directory
+from tests.standins import NoLetters, records_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -45,16 +45,6 @@ def _the_old_index_stays_until_told(running: Pipeline) -> None:
     assert (code, json.loads(output)) == (0, {"removed": []})
 
 
-class Letters:
-    """Stands for the dead letters: nothing may fail here."""
-
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        raise error
-
-
 @pytest.fixture
 async def versions(elasticsearch_url: str, own_index_names: None) -> AsyncIterator[Versions]:
     async with Versions.open(elasticsearch_url) as opened:
@@ -65,19 +55,12 @@ MESSAGE = document_id("box", "m00001s")
 
 
 def _indexer(index: Index) -> Indexer:
-    return Indexer(index, HashEncoder(), Letters(), max_chunks=10)  # type: ignore[arg-type]
-
-
-def _records(registers: Sequence[AnyRegister]) -> list[Record]:
-    return [
-        Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
-        for offset, register in enumerate(registers)
-    ]
+    return Indexer(index, HashEncoder(), NoLetters(), max_chunks=10)  # type: ignore[arg-type]
 
 
 def _starred() -> list[Record]:
     owner = {"mailbox_id": "box", "message_id": "m00001s"}
-    return _records([LabelRegister(**owner, epoch=1, history_id=900, label_id="STARRED", present=True)])
+    return records_of([LabelRegister(**owner, epoch=1, history_id=900, label_id="STARRED", present=True)])
 
 
 async def _labels(versions: Versions, version: Version) -> list[str]:
@@ -88,7 +71,7 @@ async def _labels(versions: Versions, version: Version) -> list[str]:
 
 async def _two_versions(versions: Versions) -> tuple[Version, Version]:
     """The same message in both, the first one live."""
-    records = _records(Model(seed=1).arrive(steady=True))
+    records = records_of(Model(seed=1).arrive(steady=True))
     old, new = await versions.create("hash"), await versions.create("hash")
     await versions.put_in_place(old, None)
     for version in (old, new):

@@ -1,7 +1,6 @@
 """``mailstream reprocess`` on the whole path: what timed out is read again in one fetch; the text wins."""
 
 import asyncio
-import io
 import json
 import os
 import subprocess
@@ -11,22 +10,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.message import EmailMessage
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from PIL import Image, ImageDraw, ImageFont
 
 from cli import reprocess
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.errors import UnavailableError
-from connectors.kafka import Producer, Record, consumer, read_all
+from connectors.kafka import Producer, consumer, read_all
 from connectors.lag import LagMeter
 from devstack.stack import Stack
-from schemas import mapping, topics
+from schemas import topics
 from schemas.events import Deferred, MailboxRecord
 from schemas.outcomes import Outcome, Scan
 from schemas.registers import (
@@ -39,19 +36,13 @@ from schemas.registers import (
 )
 from streams.documents import Documents
 from streams.index import Indexer
+from tests.files import picture
 from tests.pipelines import documents, observed, pipeline, settle
+from tests.standins import NoLetters, records_of
 
 pytestmark = pytest.mark.timeout(600)
 
 SENTENCES = {"2": "the harbour crane is repaired in may", "3": "seven bollards were painted green"}
-
-
-def _picture(text: str) -> bytes:
-    image = Image.new("RGB", (1200, 300), "white")
-    ImageDraw.Draw(image).text((40, 100), text, fill="black", font=ImageFont.load_default(size=44))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +52,7 @@ def mail(tmp_path_factory: pytest.TempPathFactory) -> Path:
     message["Date"] = "Mon, 01 Jan 2024 10:00:00 +0000"
     message.set_content("see both")
     for path, text in SENTENCES.items():
-        message.add_attachment(_picture(text), maintype="image", subtype="png", filename=f"scan{path}.png")
+        message.add_attachment(picture(text), maintype="image", subtype="png", filename=f"scan{path}.png")
     written = tmp_path_factory.mktemp("mail") / "one.eml"
     written.write_bytes(message.as_bytes())
     return written
@@ -166,65 +157,56 @@ def test_what_timed_out_is_read_again(timed_out: Pipeline) -> None:
     assert _reprocess(timed_out, *asked)["documents"] == 0
 
 
-async def test_what_is_found_by_how_it_ended_how_it_was_scanned_and_which_engine_read_it(
-    elasticsearch_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("INDEX_PREFIX", "v"), ("READ_ALIAS", "read"), ("WRITE_ALIAS", "write")):
-        monkeypatch.setattr(mapping, name, f"{unique_name}-{value}")
-    ends = {
-        "2": (Outcome.TEXT, Scan.CLEAN, 2),
-        "3": (Outcome.BLOCKED, Scan.INFECTED, 1),
-        "4": (Outcome.BLOCKED, Scan.UNSCANNED, 1),
-        "5": (Outcome.CONTAINER, Scan.CLEAN, 1),
-        "5/1": (Outcome.TIMED_OUT, Scan.CLEAN, 1),
-        "5/2": (Outcome.TIMED_OUT, Scan.CLEAN, 1),
-    }
+# By part path: how it ended, what its scan said, and which engine read it.
+ENDS = {
+    "2": (Outcome.TEXT, Scan.CLEAN, 2),
+    "3": (Outcome.BLOCKED, Scan.INFECTED, 1),
+    "4": (Outcome.BLOCKED, Scan.UNSCANNED, 1),
+    "5": (Outcome.CONTAINER, Scan.CLEAN, 1),
+    "5/1": (Outcome.TIMED_OUT, Scan.CLEAN, 1),
+    "5/2": (Outcome.TIMED_OUT, Scan.CLEAN, 1),
+}
+
+
+def _ended() -> Iterator[AnyRegister]:
+    """A message with these parts."""
     owner = {"mailbox_id": "box", "message_id": "m1"}
-    registers: list[AnyRegister] = [
-        LabelsRegister(**owner, epoch=1, history_id=5, label_ids=("INBOX",)),
-        ContentRegister(
+    yield LabelsRegister(**owner, epoch=1, history_id=5, label_ids=("INBOX",))
+    yield ContentRegister(
+        **owner,
+        version=content_version(1, Outcome.TEXT, "own"),
+        message=MessageContent(text="see below", size_bytes=20_000_000),
+    )
+    for path, (outcome, scan, engine) in ENDS.items():
+        yield ContentRegister(
             **owner,
-            version=content_version(1, Outcome.TEXT, "own"),
-            message=MessageContent(text="see below", size_bytes=20_000_000),
-        ),
-    ]
-    for path, (outcome, scan, engine) in ends.items():
-        version = content_version(1, outcome, path, scan)
-        content = AttachmentContent(content_type="a/b", outcome=outcome, scan=scan)
-        registers.append(
-            ContentRegister(
-                **owner,
-                part_path=path,
-                version=version.model_copy(update={"engine": engine}),
-                attachment=content,
-            )
+            part_path=path,
+            version=content_version(1, outcome, path, scan).model_copy(update={"engine": engine}),
+            attachment=AttachmentContent(content_type="a/b", outcome=outcome, scan=scan),
         )
-    async with Index.open(elasticsearch_url) as index:
-        await index.ensure()
-        indexer = Indexer(index, HashEncoder(), None, max_chunks=9)  # type: ignore[arg-type]
-        monkeypatch.setattr(indexer, "_dead_letters", SimpleNamespace(succeeded=lambda: None))
-        await indexer.handle(
-            [
-                Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
-                for offset, register in enumerate(registers)
-            ]
-        )
-        await index.refresh()
-        wanted = {"box": MailboxRecord(mailbox_id="box", address="a@example.com")}
 
-        async def work(ends: tuple[str, ...], engine_before: int | None = None) -> list[tuple[Any, int]]:
-            found = reprocess._found(index, reprocess._query(ends, engine_before, None), wanted)
-            return [
-                (item.parts, count)
-                for item, count in await reprocess._deferred(index, [one async for one in found])
-            ]
 
-        # What a container holds is read with it; each part comes with the verdict that stands.
-        assert await work(("timed_out", "unscanned")) == [({"4": 0, "5": 0}, 3)]
-        assert await work(("infected",)) == [({"3": 1}, 1)]
-        assert await work(("text",)) == [({"2": 0}, 1)]
-        assert await work((), 2) == [({"": 0, "3": 1, "4": 0, "5": 0}, 6)]
-        assert await work((), 1) == []
-        assert await work(("text", "infected"), 2) == [({"3": 1}, 1)]
-        wanted.clear()
-        assert await work(("timed_out",)) == []
+async def test_what_is_found_by_how_it_ended_how_it_was_scanned_and_which_engine_read_it(
+    index: Index,
+) -> None:
+    indexer = Indexer(index, HashEncoder(), NoLetters(), max_chunks=9)  # type: ignore[arg-type]
+    await indexer.handle(records_of(_ended()))
+    await index.refresh()
+    wanted = {"box": MailboxRecord(mailbox_id="box", address="a@example.com")}
+
+    async def work(ends: tuple[str, ...], engine_before: int | None = None) -> list[tuple[Any, int]]:
+        found = reprocess._found(index, reprocess._query(ends, engine_before, None), wanted)
+        return [
+            (item.parts, count)
+            for item, count in await reprocess._deferred(index, [one async for one in found])
+        ]
+
+    # What a container holds is read with it; each part comes with the verdict that stands.
+    assert await work(("timed_out", "unscanned")) == [({"4": 0, "5": 0}, 3)]
+    assert await work(("infected",)) == [({"3": 1}, 1)]
+    assert await work(("text",)) == [({"2": 0}, 1)]
+    assert await work((), 2) == [({"": 0, "3": 1, "4": 0, "5": 0}, 6)]
+    assert await work((), 1) == []
+    assert await work(("text", "infected"), 2) == [({"3": 1}, 1)]
+    wanted.clear()
+    assert await work(("timed_out",)) == []

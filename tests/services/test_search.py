@@ -12,8 +12,7 @@ import pytest
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError
-from connectors.kafka import Record
-from schemas import mapping, topics
+from schemas import mapping
 from schemas.outcomes import Outcome
 from schemas.registers import (
     AnyRegister,
@@ -32,18 +31,11 @@ from search.results import Mode, Results
 from search.retrieval import Retrieval
 from search.suggestions import suggest
 from streams.index import Indexer
+from tests.standins import NoLetters, records_of
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "ELASTICSEARCH.md").read_text()
 DAY = 86_400_000
 START = 1_767_225_600_000  # 2026-01-01
-
-
-class Letters:
-    def succeeded(self) -> None:
-        return None
-
-    async def write(self, record: Record, error: BaseException, **_: Any) -> None:
-        raise error
 
 
 def mail(
@@ -111,11 +103,7 @@ BOTH, ONLY_A = Access.only(["a", "b"]), Access.only(["a"])
 
 @pytest.fixture
 async def index(index: Index) -> Index:
-    records = [
-        Record(topics.DOCUMENTS.name, 0, offset, register.key, register.encode())
-        for offset, register in enumerate(MAILS)
-    ]
-    await Indexer(index, HashEncoder(), Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
+    await Indexer(index, HashEncoder(), NoLetters(), max_chunks=100).handle(records_of(MAILS))  # type: ignore[arg-type]
     await index.refresh()
     return index
 
@@ -186,8 +174,7 @@ async def test_pages_follow_one_another_without_gap_or_repeat(index: Index, text
 @pytest.mark.parametrize("mode", [Mode.KEYWORD, Mode.HYBRID])
 async def test_pages_go_deeper_than_the_first_lists(index: Index, mode: Mode) -> None:
     deep = [each for n in range(130) for each in mail("a", f"p{n}", f"Almanac {n}", "tides " * (n % 7 + 1))]
-    records = [Record(topics.DOCUMENTS.name, 0, n, each.key, each.encode()) for n, each in enumerate(deep)]
-    await Indexer(index, HashEncoder(), Letters(), max_chunks=100).handle(records)  # type: ignore[arg-type]
+    await Indexer(index, HashEncoder(), NoLetters(), max_chunks=100).handle(records_of(deep))  # type: ignore[arg-type]
     await index.refresh()
     seen: list[str] = []
     cursor = None

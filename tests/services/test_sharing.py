@@ -51,15 +51,12 @@ class Requests:
 def test_a_huge_and_a_throttled_mailbox_hold_up_nobody(stack: Stack, tmp_path: Path) -> None:
     sizes = {HUGE: HUGE_MAILS, THROTTLED: 5, **dict.fromkeys(OTHERS, 5)}
     mail = {address: [MailBytes(_mail(n)) for n in range(size)] for address, size in sizes.items()}
-    emulator = GmailEmulator(mail, quota="new").start()
-    requests = Requests(emulator)
     also = {"GMAIL_QUOTA_LIMITS": "new", "SOURCE_POLL_SECONDS": "2", "LOG_LEVEL": "error"}
-    try:
+    with GmailEmulator(mail, quota="new") as emulator:
+        requests = Requests(emulator)
         with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), also=also) as running:
             running.start("source", "extract", "index")
             asyncio.run(_nobody_waits(running, emulator, requests))
-    finally:
-        emulator.stop()
 
 
 async def _nobody_waits(running: Pipeline, emulator: GmailEmulator, requests: Requests) -> None:
@@ -110,15 +107,12 @@ def _of(address: str) -> list[dict[str, object]]:
 
 def test_label_changes_of_thousands_of_messages_fetch_none(stack: Stack, tmp_path: Path) -> None:
     address = OTHERS[0]
-    emulator = GmailEmulator({address: [MailBytes(_mail(n)) for n in range(RELABELLED)]}).start()
-    requests = Requests(emulator)
     nothing = {"query": "subject:there-is-no-such-mail"}
-    try:
+    with GmailEmulator({address: [MailBytes(_mail(n)) for n in range(RELABELLED)]}) as emulator:
+        requests = Requests(emulator)
         with pipeline(None, tmp_path, stack=stack, gmail=emulator.describe(), policies=nothing) as running:
             running.start("source", "extract", "index")
             asyncio.run(_relabel(running, emulator, requests, address))
-    finally:
-        emulator.stop()
 
 
 async def _relabel(running: Pipeline, emulator: GmailEmulator, requests: Requests, address: str) -> None:
@@ -149,16 +143,15 @@ async def _relabel(running: Pipeline, emulator: GmailEmulator, requests: Request
 
 def test_a_mailbox_whose_owner_withdrew_is_parked_and_others_go_on(stack: Stack, tmp_path: Path) -> None:
     gone, stays = OTHERS[:2]
-    emulator = GmailEmulator({address: [MailBytes(_mail(1))] for address in (gone, stays)}).start()
-    try:
-        with pipeline(
+    with (
+        GmailEmulator({address: [MailBytes(_mail(1))] for address in (gone, stays)}) as emulator,
+        pipeline(
             None, tmp_path, stack=stack, gmail=emulator.describe(), also={"LOG_LEVEL": "error"}
-        ) as running:
-            running.start("source")
-            asyncio.run(_withdraw(running, emulator, gone, stays))
-            assert "is parked" in running.log_tail("source")
-    finally:
-        emulator.stop()
+        ) as running,
+    ):
+        running.start("source")
+        asyncio.run(_withdraw(running, emulator, gone, stays))
+        assert "is parked" in running.log_tail("source")
 
 
 async def _withdraw(running: Pipeline, emulator: GmailEmulator, gone: str, stays: str) -> None:

@@ -1,8 +1,6 @@
 """Wrong input is one clear line: exit code 2 for wrong usage, 1 for a failure, never a traceback."""
 
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,29 +63,15 @@ def test_a_busy_port(tmp_path: Path, busy_port: int) -> None:
     _says(answer, 1, f"port {busy_port} is in use")
 
 
-def test_no_java(tmp_path: Path) -> None:
-    script = (
-        "import devstack.programs as programs, sys; programs._JDK_PATTERNS = ();"
-        "from cli.main import main; main(sys.argv[1:])"
-    )
+def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.programs._JDK_PATTERNS", ())
     path = tmp_path / "bin"
     path.mkdir()
     for program in ("tesseract", "mvn"):
         (path / program).symlink_to("/bin/true")
-    environment = {**os.environ, "PATH": str(path), "STACK": "maven", "JAVA_HOME": ""}
+    environment = {"PATH": str(path), "STACK": "maven", "JAVA_HOME": ""}
     for arguments in (["demo", "--once"], ["devstack", "up", "--dir", str(tmp_path / "stack")]):
-        answer = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment,
-        )
-        _says(
-            (answer.returncode, answer.stdout, answer.stderr),
-            1,
-            "install the package openjdk-21-jdk-headless",
-        )
+        _says(_run(*arguments, **environment), 1, "install the package openjdk-21-jdk-headless")
 
 
 def test_no_tesseract(tmp_path: Path) -> None:

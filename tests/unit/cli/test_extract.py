@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import command
+
 FIELDS = {"path", "part_path", "content_type", "size_bytes", "sha256", "outcome", "scan", "engine", "text"}
 COMMAND = [sys.executable, "-m", "cli.main", "extract"]
 
@@ -78,8 +80,8 @@ def _until_closed(terminal: int) -> bytes:
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    answer = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True, timeout=60)
-    assert (answer.returncode, "there is no file in" in answer.stderr) == (2, True)
+    code, _, errors = command({}, "extract", str(tmp_path))
+    assert (code, "there is no file in" in errors) == (2, True)
     os.mkfifo(tmp_path / "pipe")
-    answer = subprocess.run([*COMMAND, str(tmp_path / "pipe")], capture_output=True, text=True, timeout=60)
-    assert (answer.returncode, answer.stderr) == (1, f"{tmp_path}/pipe: neither a file nor a folder\n")
+    code, _, errors = command({}, "extract", str(tmp_path / "pipe"))
+    assert (code, errors) == (1, f"{tmp_path}/pipe: neither a file nor a folder\n")

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -15,28 +15,18 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cli import push as push_command
 from cli.push import application, endpoint
-from connectors.errors import UnavailableError
 from connectors.gmail import push as push_module
 from connectors.gmail.push import Certificates, Hints, PushVerifier
-from connectors.kafka import Send
 from devstack.gmail.server import GmailEmulator
 from devstack.gmail.signing import SigningKey
 from schemas.events import MailboxRecord, MailboxState, SyncRequest
+from tests import standins
 
 AUDIENCE = "https://mail.example.com/push"
 ACCOUNT = "gmail-push@emulated-project.iam.gserviceaccount.com"
 
 
-class Broker:
-    def __init__(self) -> None:
-        self.sent: list[Send] = []
-        self.down = False
-
-    async def send(self, records: Sequence[Send]) -> None:
-        if self.down:
-            raise UnavailableError("down")
-        self.sent += records
-
+class Broker(standins.Broker):
     def hints(self) -> list[tuple[str, int | None]]:
         requests = [SyncRequest.decode(send.value or b"") for send in self.sent]
         return [(request.mailbox_id, request.history_id) for request in requests]
@@ -56,9 +46,8 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[GmailEmulator]:
-    server = GmailEmulator({"anna@example.com": []}).start()
-    yield server
-    server.stop()
+    with GmailEmulator({"anna@example.com": []}) as server:
+        yield server
 
 
 @pytest.fixture

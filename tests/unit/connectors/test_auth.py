@@ -22,9 +22,8 @@ ANNA, BOB, CARLA = "anna@example.com", "bob@example.com", "carla@example.com"
 def emulator() -> Iterator[GmailEmulator]:
     units = {ANNA: "/Sales", BOB: "/Sales/North", CARLA: "/Board"}
     mail: dict[str, list[Any]] = {ANNA: [], BOB: [], CARLA: []}
-    server = GmailEmulator(mail, org_units=units, groups={"pilots@example.com": [BOB, CARLA]}).start()
-    yield server
-    server.stop()
+    with GmailEmulator(mail, org_units=units, groups={"pilots@example.com": [BOB, CARLA]}) as server:
+        yield server
 
 
 def _secrets(emulator: GmailEmulator) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What is done beside the history: watches, label names, deletions that are put off."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,11 +8,11 @@ import pytest
 from connectors import chores
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.errors import AuthorizationError, GmailUnavailableError, MailstreamError
-from connectors.kafka import Send
 from connectors.mail_source import HistoryEntry, HistoryPage, ListingPage, Position
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
 from schemas import topics
 from schemas.events import ChangeKind, Cursor, KeptDeletions, LabelDirectory, MailboxRecord, MessageChange
+from tests.standins import Broker
 
 DAY = 86_400_000
 KEEPING = MailboxRecord(mailbox_id="box", address="a@example.com", deletions="keep", keep_days=30)
@@ -26,21 +25,9 @@ class Now:
         return self.milliseconds
 
 
-class Broker:
-    def __init__(self) -> None:
-        self.sent: list[Send] = []
-
-    async def send(self, records: Sequence[Send]) -> None:
-        self.sent += records
-
-    def values(self, topic: str, infix: str) -> list[bytes | None]:
-        return [send.value for send in self.sent if send.topic == topic and infix in send.key]
-
-    def deleted(self) -> dict[str, int]:
-        changes = [MessageChange.decode(s.value or b"") for s in self.sent if s.topic == topics.CHANGES.name]
-        return {
-            change.message_id: change.history_id for change in changes if change.kind is ChangeKind.DELETE
-        }
+def _deleted_by(broker: Broker) -> dict[str, int]:
+    changes = [MessageChange.decode(value or b"") for value in broker.values(topics.CHANGES.name)]
+    return {change.message_id: change.history_id for change in changes if change.kind is ChangeKind.DELETE}
 
 
 class Gmail:
@@ -179,15 +166,15 @@ async def test_deletions_are_put_off_and_fall_due_whoever_owns_the_mailbox_then(
     # The record stands before the cursor that covers the deletions.
     order = ["/kept/" in send.key for send in broker.sent if send.topic == topics.CURSORS.name]
     assert order == [False, True, False, True, False]
-    assert broker.deleted() == {}
+    assert _deleted_by(broker) == {}
     key = next(send.key for send in broker.sent if "/kept/" in send.key)
     successor = await _sync(gmail, broker, KEEPING, _put_off(broker, KEEPING, {key: kept[-1].encode()}))
     gmail.now.milliseconds += 29 * DAY
     await successor.follow_step()
-    assert broker.deleted() == {}
+    assert _deleted_by(broker) == {}
     gmail.now.milliseconds += DAY + 1
     await successor.follow_step()
-    assert broker.deleted() == {"m1": 11, "m2": 12}
+    assert _deleted_by(broker) == {"m1": 11, "m2": 12}
     assert broker.values(topics.CURSORS.name, "/kept/")[-1] is None
 
 
@@ -198,7 +185,7 @@ async def test_a_mailbox_that_mirrors_again_deletes_what_was_put_off(gmail: Gmai
     mirroring = KEEPING.model_copy(update={"deletions": "mirror", "keep_days": None})
     sync = await _sync(gmail, broker, mirroring, _put_off(broker, mirroring, {kept.key: kept.value or b""}))
     await sync.follow_step()
-    assert broker.deleted() == {"m1": 11}
+    assert _deleted_by(broker) == {"m1": 11}
 
 
 async def test_what_is_kept_for_good_is_not_even_noted(gmail: Gmail) -> None:
@@ -207,4 +194,4 @@ async def test_what_is_kept_for_good_is_not_even_noted(gmail: Gmail) -> None:
     gmail.entries = [_deleted("m1", 11)]
     await sync.follow_step()
     assert broker.values(topics.CURSORS.name, "/kept/") == []
-    assert broker.deleted() == {}
+    assert _deleted_by(broker) == {}

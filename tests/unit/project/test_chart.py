@@ -4,12 +4,10 @@ import copy
 import json
 import re
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
-from unittest import mock
 
 import click
 import pytest
@@ -19,55 +17,22 @@ from pydantic import TypeAdapter
 from cli.main import mailstream
 from cli.settings import Settings
 from schemas import topics
+from scripts.chart import generated
+from tests.chart import HELM, KUBERNETES, Manifest, containers, helm, manifests, of_kind, pods, render
 from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
 
 ROOT = Path(__file__).parents[3]
-HELM = ROOT / "helm"
 EXAMPLES = HELM / "examples"
 CRDS = Path(__file__).with_name("crds")
-KUBERNETES = "1.37.0"
 MINIMAL, EVERYTHING = EXAMPLES / "values-minimal.yaml", EXAMPLES / "values-everything.yaml"
 # What the chart sets beside settings.
 NOT_SETTINGS = {"HOME"}
 
-Manifest = dict[str, Any]
-
-
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("helm")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def render(*arguments: str | Path) -> str:
-    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def manifests(*arguments: str | Path) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(render(*arguments)) if document]
-
-
-def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
-    return {document["metadata"]["name"]: document for document in found if document["kind"] == kind}
-
-
-def pods(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    for document in found:
-        if document["kind"] in ("Deployment", "Job"):
-            yield document["metadata"]["name"], document["spec"]["template"]["spec"]
-
-
-def containers(found: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    for name, pod in pods(found):
-        for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            yield f"{name}/{container['name']}", container
-
 
 @pytest.fixture(scope="module")
-def values_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def values_file(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Writes values to a file of their own."""
     directory = tmp_path_factory.mktemp("values")
 
@@ -76,7 +41,7 @@ def values_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         path.write_text(yaml.safe_dump(dict(values)))
         return path
 
-    yield write
+    return write
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +74,11 @@ def conform(schemas: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def generator() -> Any:
-    spec = spec_from_file_location("chart", ROOT / "scripts" / "chart.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    with mock.patch.object(sys, "path", [*sys.path]):
-        spec.loader.exec_module(module)
-    return module
-
-
 # --- settings ----------------------------------------------------------------------------------------------
 
 
 def test_what_is_generated_is_current() -> None:
-    for path, text in generator().generated().items():
+    for path, text in generated().items():
         assert path.read_text() == text, f"{path} is old: python scripts/chart.py"
 
 
@@ -142,6 +97,7 @@ def test_no_secret_is_a_plain_value() -> None:
     assert secret <= set(yaml.safe_load((HELM / "values.yaml").read_text())["secrets"])
 
 
+@pytest.fixture(scope="module")
 def every_setting() -> dict[str, Any]:
     """Values that say every setting: the defaults, and something where there is none."""
     values = yaml.safe_load((HELM / "values.yaml").read_text())
@@ -160,6 +116,12 @@ def every_setting() -> dict[str, Any]:
     return dict(values)
 
 
+@pytest.fixture(scope="module")
+def rendered(every_setting: dict[str, Any], values_file: Any) -> list[Manifest]:
+    """What becomes of them."""
+    return manifests("--values", values_file(every_setting))
+
+
 def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
     return {
         name: {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
@@ -168,14 +130,14 @@ def environments(found: list[Manifest]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(values_file: Any) -> None:
-    wanted = every_setting()
-    found = manifests("--values", values_file(wanted))
-    by_container = environments(found)
+def test_every_setting_reaches_a_process_as_values_say_and_nothing_else_does(
+    every_setting: dict[str, Any], rendered: list[Manifest]
+) -> None:
+    by_container = environments(rendered)
     reached = set().union(*by_container.values()) - NOT_SETTINGS
     assert reached == {name.upper() for name in Settings.model_fields}
     pushed = by_container["mailstream-push/push"]
-    for name, value in wanted["settings"].items():
+    for name, value in every_setting["settings"].items():
         field = Settings.model_fields[name]
         # Each by itself: all of them at once need not go together.
         kind: Any = Annotated[(field.annotation, *field.metadata, "")]
@@ -189,10 +151,9 @@ def test_a_component_has_settings_of_its_own() -> None:
     assert by_container["mailstream-slow/slow"]["PARSER_PROCESSES"] == "2"
 
 
-def test_secrets_go_by_reference_and_to_those_that_need_them(values_file: Any) -> None:
-    found = manifests("--values", values_file(every_setting()))
-    assert not of_kind(found, "Secret")
-    by_container = environments(found)
+def test_secrets_go_by_reference_and_to_those_that_need_them(rendered: list[Manifest]) -> None:
+    assert not of_kind(rendered, "Secret")
+    by_container = environments(rendered)
     holders = {name.partition("/")[2] for name, known in by_container.items() if "CREDENTIALS_KEY" in known}
     assert holders == {"source", "extract", "slow", "index"}
     reference = {"secretKeyRef": {"name": "existing", "key": "credentials_key"}}
@@ -200,7 +161,7 @@ def test_secrets_go_by_reference_and_to_those_that_need_them(values_file: Any) -
     assert {name for name, known in by_container.items() if "GOOGLE_CREDENTIALS_FILE" in known} == {
         "mailstream-push/push"
     }
-    mounts = dict(containers(found))["mailstream-push/push"]["volumeMounts"]
+    mounts = dict(containers(rendered))["mailstream-push/push"]["volumeMounts"]
     folders = [mount["mountPath"] for mount in mounts if mount.get("readOnly")]
     path = Path(by_container["mailstream-push/push"]["GOOGLE_CREDENTIALS_FILE"])
     assert str(path.parent) in folders
@@ -282,30 +243,36 @@ def test_kubernetes_refuses_what_is_wrong(
     assert conform(kubernetes_schemas, yaml.safe_dump(wrong)).returncode == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ("settings.topic_partition=3", "topic_partition"),
-        ("settings.topic_partitions=0", "topic_partitions"),
-        ("settings.scanner=maybe", "scanner"),
-        ("settings.metrics_port=0", "metrics_port"),
-        ("settings.kafka_bootstrap=null", "kafka_bootstrap"),
-        ("settings.credentials_key=abc", "credentials_key"),
-        ("secrets.credentials_key=abc", "credentials_key"),
-        ("components.extract.settings.parser_processes=0", "parser_processes"),
-        ("components.extrakt.enabled=true", "extrakt"),
-        ("components.index.resources.limits.memory=much", "memory"),
-        ("autoscaling.kind=some", "kind"),
-        ("image.digest=latest", "digest"),
-        ("userId=0", "userId"),
-        ("components.extract.replicas=7", "only 6 can share the work: settings.topic_partitions"),
-        ("components.source.replicas=7", "only 6 can share the work: settings.topic_partitions"),
-    ],
-)
-def test_wrong_values_are_refused(value: str, complaint: str) -> None:
-    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", value)
+# What is wrong, and the complaint that names it.
+WRONG = {
+    "settings.topic_partition=3": "settings: Additional property topic_partition",
+    "settings.topic_partitions=0": "settings.topic_partitions: Must",
+    "settings.scanner=maybe": "settings.scanner: ",
+    "settings.metrics_port=0": "settings.metrics_port: Must",
+    "settings.kafka_bootstrap=null": "settings: kafka_bootstrap is required",
+    "settings.credentials_key=abc": "settings: Additional property credentials_key",
+    "secrets.credentials_key=abc": "secrets.credentials_key: Invalid type",
+    "components.extract.settings.parser_processes=0": "components.extract.settings.parser_processes: Must",
+    "components.extrakt.enabled=true": "components: Additional property extrakt",
+    "components.index.resources.limits.memory=much": "components.index.resources.limits.memory: ",
+    "autoscaling.kind=some": "autoscaling.kind: ",
+    "image.digest=latest": "image.digest: Does not match",
+    "userId=0": "userId: Must",
+}
+
+
+def test_wrong_values_are_refused_each_by_its_name() -> None:
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", ",".join(WRONG))
     assert done.returncode != 0
-    assert complaint in done.stderr
+    assert [value for value, complaint in WRONG.items() if f"- {complaint}" not in done.stderr] == []
+
+
+@pytest.mark.parametrize("component", ["extract", "source"])
+def test_more_than_can_share_the_work_are_refused(component: str) -> None:
+    replicas = f"components.{component}.replicas=7"
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", replicas)
+    assert done.returncode != 0
+    assert "only 6 can share the work: settings.topic_partitions" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["hpa", "keda"])

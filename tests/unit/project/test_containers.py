@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from connectors.clamav_check import check_configuration
 from devstack.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
 from devstack.gmail.mailfiles import read_mail
 from devstack.gmail.server import GmailEmulator
+from scripts.image_lock import blocks, image_lock
+from scripts.sbom import bill
 from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # docker-compose may have to be built
@@ -55,12 +56,6 @@ def test_the_image_runs_as_nobody_in_particular_and_names_no_host() -> None:
     assert all("--require-hashes" in install or "--no-build-isolation ." in install for install in installs)
 
 
-def image_lock(*, with_torch: bool) -> dict[str, str]:
-    module = runpy.run_path(str(ROOT / "scripts" / "image_lock.py"))
-    blocks: dict[str, str] = module["blocks"](module["image_lock"](with_torch=with_torch))
-    return blocks
-
-
 def brought_by(names: set[str]) -> set[str]:
     """What the installed packages say that they need, from ``names`` on."""
     seen: set[tuple[str, str]] = set()
@@ -79,7 +74,7 @@ def brought_by(names: set[str]) -> set[str]:
 
 
 def test_the_image_gets_what_the_program_needs_and_no_tools_of_ours() -> None:
-    chosen = image_lock(with_torch=True)
+    chosen = blocks(image_lock(with_torch=True))
     assert chosen.keys() >= brought_by({"mailstream"}) | {
         "opentelemetry-sdk",
         "opentelemetry-exporter-otlp-proto-http",
@@ -100,7 +95,7 @@ def test_the_image_gets_what_the_program_needs_and_no_tools_of_ours() -> None:
 
 
 def test_the_image_for_cpus_has_nothing_for_graphics_cards() -> None:
-    lean, full = image_lock(with_torch=False), image_lock(with_torch=True)
+    lean, full = blocks(image_lock(with_torch=False)), blocks(image_lock(with_torch=True))
     left_out = full.keys() - lean.keys()
     assert {"torch", "triton"} <= left_out
     assert all(re.match(r"torch|triton|nvidia|cuda", name) for name in left_out)
@@ -120,11 +115,11 @@ def test_the_context_holds_what_is_installed_and_nothing_else() -> None:
 
 def test_the_bill_of_materials_names_what_is_installed() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "sbom.py")]
-    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    assert texts[0] == texts[1]
-    bill = json.loads(texts[0])
-    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    purls = [component["purl"] for component in bill["components"]]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == json.dumps(bill(), indent=1) + "\n", "the same at any time, in any process"
+    found = json.loads(printed)
+    assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
+    purls = [component["purl"] for component in found["components"]]
     assert len(purls) == len(set(purls))
     version = re.search(r"^faust-streaming==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert version is not None
@@ -258,12 +253,9 @@ def test_the_demo_writes_a_mailbox_and_finds_its_credentials(
     subprocess.run(["sh", "-ec", write], check=True, env=environment, timeout=120)
     mail = {"anna@example.com": read_mail(tmp_path / "anna.mbox")}
     assert len(mail["anna@example.com"]) > 50
-    emulator = GmailEmulator(mail, host="localhost").start()
-    try:
+    with GmailEmulator(mail, host="localhost") as emulator:
         fetch = fetch.replace("http://gmail:8025", emulator.url)
         subprocess.run(["sh", "-ec", fetch], check=True, env=environment, timeout=60)
-    finally:
-        emulator.stop()
     token = json.loads((tmp_path / "token.json").read_text())
     assert emulator.url.startswith("http://localhost:")
     assert token["token_uri"] == f"{emulator.url}/token"

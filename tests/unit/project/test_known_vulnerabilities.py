@@ -1,20 +1,13 @@
 """The audit of dependencies, against an index of our own that knows something of each."""
 
-import importlib.util
-import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serving import served
-
-_SPEC = importlib.util.spec_from_file_location("audit", Path(__file__).parents[3] / "scripts" / "audit.py")
-assert _SPEC is not None and _SPEC.loader is not None
-audit = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(audit)
+from scripts import audit
+from tests.serving import Handler, served
 
 
 def _project(newest: str, *vulnerabilities: str, yanked: str | None = None) -> dict[str, Any]:
@@ -51,15 +44,10 @@ nowhere==1.0
 """
 
 
-class _Index(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class _Index(Handler):
+    def get(self) -> None:
         found = PAGES.get(self.path)
-        self.send_response(200 if found else 404)
-        self.end_headers()
-        self.wfile.write(json.dumps(found or {}).encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(found or {}, 200 if found else 404)
 
 
 @pytest.fixture
@@ -93,6 +81,6 @@ def test_what_is_clean_is_0_and_an_index_that_is_away_is_no_pass(index: str) -> 
 
 
 def test_the_lock_is_read_whole() -> None:
-    text = (Path(__file__).parents[3] / "requirements.lock").read_text()
+    text = audit.LOCK.read_text()
     assert len(audit.locked(text)) == sum("==" in line for line in text.splitlines() if line[:1].isalpha())
     assert audit.locked(text)["aiohttp"]

@@ -3,8 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any
 
 import jwt
@@ -16,6 +14,7 @@ from schemas.callers import CallerRecord
 from schemas.events import now_milliseconds
 from search import authentication
 from search.authentication import Authentication, Issuer, email_caller, new_token
+from tests.serving import Handler, served
 
 ISSUER, AUDIENCE = "https://login.example.com", "mailstream"
 
@@ -87,25 +86,13 @@ async def test_a_dozen_requests_ask_once() -> None:
 
 
 class Keys:
-    """An issuer's key server."""
+    """An issuer: its key, and where the public half of it is served."""
 
     def __init__(self) -> None:
         self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.private.public_key()))
-        body = json.dumps({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "RS256"}]}).encode()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                return None
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
+        self.published = {"keys": [{**public, "kid": "k1", "use": "sig", "alg": "RS256"}]}
+        self.url = ""
 
     def sign(self, **claims: Any) -> str:
         now = int(time.time())
@@ -119,10 +106,14 @@ class Keys:
 
 @pytest.fixture(scope="module")
 def keys() -> Iterator[Keys]:
-    server = Keys()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
+    made = Keys()
+
+    class Server(Handler):
+        def get(self) -> None:
+            self.answer(made.published)
+
+    with served(Server) as made.url:
+        yield made
 
 
 def _entry(keys: Keys, *records: CallerRecord) -> Authentication:
@@ -150,7 +141,6 @@ async def test_forged_signatures_are_refused(keys: Keys) -> None:
     entry = _entry(keys, email_caller("Anna", "anna@example.com", ["box-a"]))
     head, body, signature = keys.sign().split(".")
     other = Keys()
-    other.server.server_close()
     none = jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "exp": 9e9}, "", "none", headers={"kid": "k1"})
     hmac_signed = jwt.encode(
         {"iss": ISSUER, "aud": AUDIENCE, "exp": 9e9}, "k" * 32, "HS256", headers={"kid": "k1"}

@@ -22,7 +22,7 @@ from streams.extractors.assembly import MAX_RAW_CHARACTERS
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.parser_pool import PoolConfig
 from tests import bombs
-from tests.bombs import archive
+from tests.files import archive
 from tests.processes import descendants, resident_bytes
 from tests.reading import extracted
 from tests.unit.streams.test_engine import sheet, word

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from connectors.kafka import Record, Send
+from connectors.kafka import Record
 from schemas import topics
 from schemas.events import MailboxRecord, MailboxState, Suppression, suppressed_key
 from schemas.outcomes import Outcome
@@ -15,6 +15,7 @@ from schemas.registers import (
     content_version,
 )
 from streams.gone import Gone
+from tests.standins import Broker
 
 OWNER: dict[str, Any] = {"mailbox_id": "box", "message_id": "m1"}
 
@@ -22,14 +23,6 @@ OWNER: dict[str, Any] = {"mailbox_id": "box", "message_id": "m1"}
 class Registry:
     def __init__(self, *records: MailboxRecord) -> None:
         self.values = {record.mailbox_id: record.encode() for record in records}
-
-
-class Broker:
-    def __init__(self) -> None:
-        self.sent: list[Send] = []
-
-    async def send(self, records: list[Send]) -> None:
-        self.sent += records
 
 
 def _content(epoch: int) -> ContentRegister:

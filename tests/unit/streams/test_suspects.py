@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from connectors.kafka import Record
 from schemas import topics
 from schemas.registers import LabelsRegister
 from streams.attempts import MAX_DEATHS, Attempts, WorkerKilledError, event_of
 from streams.suspects import FEW, Suspects
+from tests.standins import Letters, records_of
 
 POISON = 17
 
@@ -18,20 +18,11 @@ class Died(BaseException):
     """The process is gone: nothing after this runs in it."""
 
 
-class Letters:
-    def __init__(self) -> None:
-        self.written: list[tuple[Record, BaseException, dict[str, Any]]] = []
-
-    async def write(self, record: Record, error: BaseException, **fields: Any) -> None:
-        self.written.append((record, error, fields))
-
-
 def _records(count: int) -> list[Record]:
-    registers = [
+    return records_of(
         LabelsRegister(mailbox_id="box", message_id=f"m{n}", epoch=1, history_id=1, label_ids=())
         for n in range(count)
-    ]
-    return [Record(topics.DOCUMENTS.name, 0, n, r.key, r.encode()) for n, r in enumerate(registers)]
+    )
 
 
 class Worker:

@@ -13,6 +13,7 @@ from connectors.kafka import Record
 from schemas.mapping import VECTOR_DIMENSIONS
 from streams.index import EMBEDDED_AT_ONCE, Indexer
 from streams.turns import Turns
+from tests.standins import Letters
 
 
 async def _taken(turns: Turns, urgent: bool, name: str, order: list[str], leave: asyncio.Event) -> None:
@@ -80,15 +81,10 @@ async def test_the_model_takes_an_urgent_text_between_two_slices_of_others() -> 
 
 
 async def test_what_is_read_ahead_becomes_a_dead_letter_in_its_turn_only() -> None:
-    written: list[Record] = []
-
-    class Letters:
-        async def write(self, record: Record, *_: object, **__: object) -> None:
-            written.append(record)
-
+    letters = Letters()
     broken = Record("t", 0, 7, "no key of ours", b"no JSON", ahead=True)
-    indexer = Indexer(None, HashEncoder(), Letters(), 10)  # type: ignore[arg-type]
+    indexer = Indexer(None, HashEncoder(), letters, 10)  # type: ignore[arg-type]
     await indexer.handle([broken])
-    assert written == []
+    assert letters.written == []
     await indexer.handle([replace(broken, ahead=False)])
-    assert [record.offset for record in written] == [7]
+    assert [record.offset for record, _, _ in letters.written] == [7]

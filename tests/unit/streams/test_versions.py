@@ -27,20 +27,14 @@ from streams.forward import DocumentsLog, Winner
 from streams.index import Indexer, _works
 from streams.letter_box import LetterBox
 from streams.plans import Group
+from tests.standins import Broker
 
 CHANGE = MessageChange(mailbox_id="b", message_id="m", kind=ChangeKind.DELETE, epoch=1, history_id=2)
 LABELS = LabelsRegister(mailbox_id="b", message_id="m", epoch=1, history_id=2, label_ids=("INBOX",))
 
 
-class Producer:
-    def __init__(self) -> None:
-        self.sent: list[Send] = []
-
-    async def send(self, records: Sequence[Send]) -> None:
-        self.sent += records
-
-    def letters(self) -> list[DeadLetter]:
-        return [DeadLetter.decode(send.value or b"", send.headers) for send in self.sent]
+def _letters(broker: Broker) -> list[DeadLetter]:
+    return [DeadLetter.decode(send.value or b"", send.headers) for send in broker.sent]
 
 
 class Log:
@@ -61,11 +55,11 @@ def _later(kind: Any, version: tuple[int, int] = (2, 0)) -> Headers:
 async def test_a_higher_major_version_is_a_dead_letter_and_replayed_after_an_upgrade(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    producer = Producer()
+    producer = Broker()
     extract = Extract(None, None, None, DeadLetters(producer, "fast"), None, "fast")  # type: ignore[arg-type]
     headers = (("traceparent", b"00-1-2-01"), *_later(MessageChange))
     await extract.handle_change(Record(topics.CHANGES.name, 0, 7, "b", CHANGE.encode(), None, headers))
-    [letter] = producer.letters()
+    [letter] = _letters(producer)
     assert letter.error_class == ForeignEventError.__name__
     assert letter.error == "version 2.0 of mailstream.MessageChange: this program reads 1"
     assert letter.headers == {"schema-id": "mailstream.MessageChange", "schema-version": "2.0"}
@@ -89,7 +83,7 @@ def _record(sent: Send) -> Record:
 
 
 async def test_a_register_of_a_higher_major_version_is_a_dead_letter() -> None:
-    producer = Producer()
+    producer = Broker()
     letters = DeadLetters(producer, "index")  # type: ignore[arg-type]
     indexer = Indexer(None, None, letters, max_chunks=1)  # type: ignore[arg-type]
     later = Record(topics.DOCUMENTS.name, 0, 7, LABELS.key, LABELS.encode(), None, _later(LabelsRegister))
@@ -97,11 +91,11 @@ async def test_a_register_of_a_higher_major_version_is_a_dead_letter() -> None:
         topics.DOCUMENTS.name, 0, 8, LABELS.key, LABELS.encode(), None, _later(MessageChange, (1, 0))
     )
     assert await indexer._grouped([later, other]) == []
-    assert [letter.error for letter in producer.letters()] == [
+    assert [letter.error for letter in _letters(producer)] == [
         "version 2.0 of mailstream.LabelsRegister: this program reads 1",
         "this is a mailstream.MessageChange, not a mailstream.LabelsRegister",
     ]
-    assert {letter.error_class for letter in producer.letters()} == {"ForeignEventError"}
+    assert {letter.error_class for letter in _letters(producer)} == {"ForeignEventError"}
 
 
 def test_a_trace_is_one_span_a_message_whatever_its_registers_are_called() -> None:
@@ -182,7 +176,7 @@ async def test_what_is_forwarded_keeps_what_it_does_not_know(monkeypatch: pytest
         return [stored]
 
     monkeypatch.setattr(DocumentsLog, "read", read)
-    producer = Producer()
+    producer = Broker()
     log = DocumentsLog("nowhere:1", producer)  # type: ignore[arg-type]
     await log.write_again(0, [Winner(content.key, 3, register), Winner(content.key, 4, None)])
     known, bytes_again = producer.sent
