@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from schemas.outcomes import Outcome
-from streams.extractors.number_format import BUILT_IN, plain, shown
+from streams.extractors.number_format import BUILT_IN, header_text, plain, shown
 from streams.extractors.result import Document, ExtractionError
 
 _BOF, _EOF, _CONTINUE, _FILEPASS, _CODEPAGE, _DATEMODE = 0x809, 0x0A, 0x3C, 0x2F, 0x42, 0x22
@@ -26,7 +26,6 @@ ERRORS = {
     0x2A: "#N/A",
 }
 _BIFF_8 = 0x0600
-_HEADER_CODES = re.compile(r'&(?:"[^"]*"|\d+|[A-Z&])', re.IGNORECASE)
 _URL = re.compile(rb"(?:(?:h\0t\0t\0p\0|f\0t\0p\0|m\0a\0i\0l\0t\0o\0|f\0i\0l\0e\0)(?:[\x20-\x7e]\0)+)")
 
 
@@ -217,7 +216,7 @@ class _Workbook:
         body = parts[0]
         if kind in (_HEADER, _FOOTER) and body:
             text = self._long(body) if self._biff_8 else self._short(body)
-            self._say(sheet, _HEADER_CODES.sub(" ", text))
+            self._say(sheet, header_text(text))
         elif kind == _TXO:
             if len(parts) > 1 and parts[1]:
                 wide = parts[1][0] & 1
