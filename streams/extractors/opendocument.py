@@ -28,17 +28,10 @@ _SKIPPED = {
     "settings",
 }
 _LABELED = {
-    "header": "header",
-    "footer": "footer",
+    **dict.fromkeys(("header", "header-left", "header-first"), "header"),
+    **dict.fromkeys(("footer", "footer-left", "footer-first"), "footer"),
+    **dict.fromkeys(("notes", "note"), "notes"),
     "annotation": "comments",
-    "notes": "notes",
-    "note": "notes",
-}
-_LABELED |= {
-    "header-left": "header",
-    "footer-left": "footer",
-    "header-first": "header",
-    "footer-first": "footer",
 }
 
 
@@ -133,7 +126,7 @@ def _lines(root: Any) -> Iterator[tuple[tuple[int | None, str | None], str]]:
                 stack[-1].append(element.text or "")
             elif name in ("title", "desc") and (element.text or "").strip():
                 yield where, element.text.strip()
-            if name in ("soft-page-break",):
+            if name == "soft-page-break":
                 page += 1
             if name == "a" and (target := xml.attribute(element, "href")) and not target.startswith("#"):
                 yield where, target

@@ -147,10 +147,6 @@ class Document:
         assert self.read is not None
         self.read(self.child(payload, filename=filename, declared_content_type=declared_content_type))
 
-    def skip(self, reason: str) -> None:
-        """Say that there is nothing here that anybody would look for, and why."""
-        self.skipped_reason = reason
-
     def unreadable(self, outcome: Outcome, *, filename: str | None = None) -> None:
         """Name a file inside this document that cannot be taken out. Raises ExtractionError over the caps."""
         with self.child(b"", filename=filename).opened():
