@@ -27,7 +27,6 @@ _COMMON = {
     "history.list": 2,
     "messages.list": 5,
     "watch": 100,
-    "stop": 50,
 }
 COSTS: dict[str, dict[str, int]] = {
     "new": {**_COMMON, "messages.get": 20, "attachments.get": 20},
