@@ -16,7 +16,7 @@ from connectors.imap.connection import Budget, ImapAccount, ImapConnection
 from connectors.imap.mailbox import ImapMailbox
 from connectors.tls import tls_context
 from connectors.vault import Vault
-from schemas.events import CredentialRecord, MailboxRecord
+from schemas.events import MailboxRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,7 @@ class ImapMailboxes:
 
     def open(self, record: MailboxRecord, credential: bytes | None) -> ImapMailbox:
         """One mailbox. Raises ConfigurationError when it has no usable credentials."""
-        if credential is None:
-            raise ConfigurationError(
-                f"mailbox {record.mailbox_id} has no credentials: add it again with `mailstream mailbox add`"
-            )
-        info = self.vault.open(record.mailbox_id, CredentialRecord.decode(credential))
-        account = self._account(record, info)
+        account = self._account(record, self.vault.read(record.mailbox_id, credential))
         # Of the mailbox, not of the connection: what a new one may bring, the one before has not.
         budget = self._budgets.setdefault(record.mailbox_id, Budget(self.bytes_per_day))
         listening = ImapConnection(account, budget) if self.listens else None
