@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -297,20 +297,17 @@ async def read_offsets(
     async with consumer(kafka, auto_offset_reset="earliest", enable_auto_commit=False) as client:
         tp = TopicPartition(topic, partition)
         client.assign([tp])
-        try:
+        with mapped_reads(topic):
             [end] = (await client.end_offsets([tp])).values()
             for offset in sorted(set(offsets)):
                 if offset >= end:
                     break
                 client.seek(tp, offset)
-                record = await client.getone(tp)
+                record = as_record(await client.getone(tp))
                 # What compaction removed, or retention, is answered by the next record that is there.
                 if record.offset == offset:
-                    key = (record.key or b"").decode()
-                    headers = tuple(record.headers)
-                    records.append(Record(topic, partition, offset, key, record.value, None, headers))
-        except KafkaError as error:
-            raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+                    # Read again: it says nothing of when its message was heard of last.
+                    records.append(replace(record, written_at=None))
     return records
 
 
