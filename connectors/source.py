@@ -44,6 +44,8 @@ from schemas.identity import partition_for
 
 log = logging.getLogger(__name__)
 
+# How long requests are waited for before the registry is looked at again.
+_REGISTRY_MILLISECONDS = 500
 # How long a request that cannot be recorded yet is left in the topic before it is looked at again.
 _UNRECORDED_SECONDS = 0.5
 
@@ -57,7 +59,6 @@ class SourceConfig:
     sync: SyncConfig
     use_gmail_api: bool = True
     watch_topic: str | None = None
-    registry_seconds: float = 0.5
 
 
 @dataclass(slots=True)
@@ -172,7 +173,7 @@ class SourceConnector:
     async def _take_requests(self, requests: AIOKafkaConsumer, registry: Table) -> None:
         """Hints wake, everything else is recorded; what is recorded is committed, and nothing else is."""
         # The poll also carries the group's rebalances and paces this loop.
-        batches = await requests.getmany(timeout_ms=int(self._config.registry_seconds * 1000))
+        batches = await requests.getmany(timeout_ms=_REGISTRY_MILLISECONDS)
         offsets: dict[TopicPartition, int] = {}
         for partition, records in batches.items():
             for record in records:
