@@ -13,6 +13,7 @@ from connectors.errors import ConfigurationError
 from connectors.gmail.auth import IMAP_SCOPES, credentials_from
 from connectors.gmail.mapped import mapped
 from connectors.imap.connection import Budget, ImapAccount, ImapConnection
+from connectors.imap.listener import Listener
 from connectors.imap.mailbox import ImapMailbox
 from connectors.tls import tls_context
 from connectors.vault import Vault
@@ -38,8 +39,8 @@ class ImapMailboxes:
         account = self._account(record, self.vault.read(record.mailbox_id, credential))
         # Of the mailbox, not of the connection: what a new one may bring, the one before has not.
         budget = self._budgets.setdefault(record.mailbox_id, Budget(self.bytes_per_day))
-        listening = ImapConnection(account, budget) if self.listens else None
-        return ImapMailbox(ImapConnection(account, budget), listening)
+        listener = Listener(ImapConnection(account, budget)) if self.listens else None
+        return ImapMailbox(ImapConnection(account, budget), listener)
 
     def _account(self, record: MailboxRecord, info: dict[str, Any]) -> ImapAccount:
         """``info`` is Google's JSON, or {"type": "imap", "password": ...}; an object ``imap`` in the former,
