@@ -126,7 +126,7 @@ def show(hit: Hit, *, err: bool = False) -> None:
     copies = f" · in {len(hit.copies) + 1} mailboxes" if hit.copies else ""
     click.secho(hit.subject or "(no subject)", err=err, bold=True)
     click.secho(f"  {hit.sender} · {day}{copies}", err=err, dim=True)
-    for match in hit.matches[:3]:
+    for match in hit.matches:
         where = click.style(match.where, fg="cyan")
         click.echo(f"  {where}: {_marked(match.snippet)}" if match.snippet else f"  {where}", err=err)
     click.echo(err=err)
