@@ -1,7 +1,7 @@
 """One fetched message: its labels, its text, and every attachment through the ephemeral engine.
 
-``MessageExtractor.upsert`` is the fast lane: everything but OCR. ``read_part`` is the slow lane: one
-attachment again, this time to its end. Both end in registers; no bytes outlive the call.
+``MessageExtractor.upsert`` is the fast lane: everything but OCR. ``read_parts`` is the slow lane:
+some parts again, this time to their end. Both end in registers; no bytes outlive the call.
 """
 
 import asyncio
@@ -78,12 +78,9 @@ class MessageExtractor:
         """Raises ScannerUnavailableError where attachments could not be read now."""
         await self._engine.require_scanner()
 
-    async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
-        """Send the content of one attachment and of all that it holds, OCR included."""
-        await self.read_again(fetched, {part_path: 0})
-
-    async def read_again(self, fetched: FetchedMessage, parts: Mapping[str, int]) -> None:
-        """Send the content of some parts, OCR included; the message's own is that of the empty path.
+    async def read_parts(self, fetched: FetchedMessage, parts: Mapping[str, int]) -> None:
+        """Send the content of some parts and of all that they hold, OCR included; the message's own is that
+        of the empty path.
 
         ``parts`` says which verdict stood on each: what is found clean now takes back that it was not.
         """
