@@ -25,7 +25,6 @@ from streams.extractors.assembly import (
     Assembly,
     AttachmentResult,
     Metadata,
-    Segment,
     raw_name,
     safe_name,
 )
@@ -38,16 +37,7 @@ from streams.once import Once
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 from streams.scanning import Scanner, Scanning
 
-__all__ = [
-    "AttachmentResult",
-    "EngineConfig",
-    "EphemeralAttachmentHandler",
-    "Metadata",
-    "Payload",
-    "Scanner",
-    "Segment",
-    "safe_name",
-]
+__all__ = ["AttachmentResult", "EngineConfig", "EphemeralAttachmentHandler", "Metadata", "Payload"]
 
 Payload = bytes | bytearray | memoryview | AsyncIterator[bytes]
 

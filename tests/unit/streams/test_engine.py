@@ -22,7 +22,8 @@ from fpdf import FPDF
 from PIL import Image, ImageDraw, ImageFont
 
 from schemas.outcomes import Outcome
-from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmentHandler, safe_name
+from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmentHandler
+from streams.extractors.assembly import safe_name
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.parser_pool import PoolConfig
 from tests.processes import descendants, program
