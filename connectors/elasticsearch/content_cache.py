@@ -96,8 +96,8 @@ class ContentCache:
             await create_index(
                 self._client,
                 index=mapping.CACHE_INDEX,
-                settings=mapping.cache_settings(),
-                mappings=mapping.cache_mappings(),
+                settings=mapping.CACHE_SETTINGS,
+                mappings=mapping.CACHE_MAPPINGS,
                 aliases={mapping.CACHE_ALIAS: {}},
             )
 

@@ -94,7 +94,7 @@ class Index:
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={"settings": mapping.settings(), "mappings": mappings},
+                template={"settings": mapping.SETTINGS, "mappings": mappings},
                 allow_auto_create=False,
             )
             await create_index(
