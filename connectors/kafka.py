@@ -7,6 +7,8 @@ far groups are behind; everything else that touches Kafka is here.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +33,8 @@ REQUEST_TIMEOUT_SECONDS = 30
 # A page of changes of one mailbox, which go to one partition, fits a batch: each batch is a round trip, and
 # aiokafka's own 16 KiB hold fifty of them.
 BATCH_BYTES = 256 * 1024
+# How old a table may be that is asked for every event: a purge is honoured, and a label known, within this.
+REFRESH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,8 @@ class Table:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._reading = asyncio.Lock()
+        self._read_at = -math.inf  # by the monotonic clock
         self.values: dict[str, bytes] = {}
 
     @classmethod
@@ -248,13 +254,25 @@ class Table:
             await table.catch_up()
             yield table
 
-    async def catch_up(self) -> set[str]:
-        """Read to the end; returns the keys that changed. Raises UnavailableError.
+    async def refresh(self) -> bool:
+        """Read to the end, unless that was done within REFRESH_SECONDS; returns whether it was done now.
+        Raises what ``catch_up`` raises."""
+        async with self._reading:
+            if time.monotonic() - self._read_at <= REFRESH_SECONDS:
+                return False
+            await self._read_on()
+            return True
+
+    async def catch_up(self) -> None:
+        """Read to the end. Raises UnavailableError.
 
         What a table says is acted on: a record in a version that this program cannot read stops it, with a
         ConfigurationError.
         """
-        changed: set[str] = set()
+        async with self._reading:
+            await self._read_on()
+
+    async def _read_on(self) -> None:
         async for record in self._log.read():
             version = unreadable_version(record.headers, record.topic)
             if version is not None:
@@ -262,12 +280,11 @@ class Table:
                     f"{record.topic} has a record in schema version {version} (partition {record.partition},"
                     f" offset {record.offset}), which this program does not read: upgrade it"
                 )
-            changed.add(record.key)
             if record.value is None:
                 self.values.pop(record.key, None)
             else:
                 self.values[record.key] = record.value
-        return changed
+        self._read_at = time.monotonic()
 
 
 async def read_table(kafka: Broker | str, topic: str) -> dict[str, bytes]:
