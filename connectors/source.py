@@ -108,9 +108,9 @@ class SourceConnector:
         self,
         config: SourceConfig,
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
-        on_part: Callable[[float], None] = lambda _part: None,
-        on_round: Callable[[], None] = lambda: None,
-        observe: Callable[[MailboxRecord, bytes | None, Producer], Coroutine[Any, Any, None]] | None = None,
+        on_part: Callable[[float], None],
+        on_round: Callable[[], None],
+        observe: Callable[[MailboxRecord, bytes | None, Producer], Coroutine[Any, Any, None]],
     ) -> None:
         self._config = config
         self._observe = observe
@@ -249,7 +249,7 @@ class SourceConnector:
             task = asyncio.create_task(sync.run())
             value = registry.values[mailbox_id]
             running = self._running[mailbox_id] = _Running(sync, source, task, record, value, credential)
-            if record.source == "dual" and self._observe is not None:
+            if record.source == "dual":
                 running.observing = asyncio.create_task(self._observe(record, credential, producer))
         for running in list(self._running.values()):
             if running.task.done():

@@ -62,7 +62,7 @@ class Grown:
     running: list[str] = field(default_factory=list)  # groups that have members: no offset is set for them
 
 
-async def grow_topics(kafka: Broker | str, partitions: int, ignored: Collection[str] = ()) -> Grown:
+async def grow_topics(kafka: Broker | str, partitions: int, ignored: Collection[str]) -> Grown:
     """Give the topics that order mailboxes that many partitions, when everything in them has been read.
 
     Groups without members begin at the first record of a new partition, whatever they begin with otherwise.
@@ -146,10 +146,7 @@ async def _begin(kafka: Broker | str, group: str, partitions: Collection[TopicPa
 
 
 async def copy_documents(
-    kafka: Broker | str,
-    target: Topic,
-    replication: int,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    kafka: Broker | str, target: Topic, replication: int, progress: Callable[[int, int], None]
 ) -> int:
     """Copy ``mail.documents`` to another topic, to its end as it stands now; returns how many records.
 

@@ -26,16 +26,6 @@ class Registry:
             }
         )
 
-    async def mailboxes(self, access: Access) -> list[MailboxRecord]:
-        """The caller's mailboxes, ordered by address."""
-        await self._table.refresh()
-        records = [
-            MailboxRecord.decode(value)
-            for key, value in self._table.values.items()
-            if "/" not in key and access.allows(key)
-        ]
-        return sorted(records, key=lambda record: record.address)
-
     async def address(self, mailbox_id: str) -> str | None:
         """The address of a mailbox; None where there is no such mailbox."""
         await self._table.refresh()

@@ -102,11 +102,6 @@ class EphemeralAttachmentHandler:
     ) -> None:
         await self._pool.__aexit__(kind, error, trace)
 
-    @property
-    def protections(self) -> list[str]:
-        """What parsers are kept from, on this machine."""
-        return self._pool.protections
-
     async def process_attachment(
         self,
         payload: Payload,
