@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -108,12 +107,7 @@ class Producer:
         self._producer = producer
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
             with suppress(KafkaError):
                 await self._producer.stop()
@@ -163,16 +157,22 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         **options,
     )
+    async with _started(client, client.stop, server):
+        yield client
+
+
+@asynccontextmanager
+async def _started(client: Any, stop: Callable[[], Awaitable[None]], server: Broker) -> AsyncIterator[None]:
     try:
         await client.start()
     except KafkaError as error:
-        await client.stop()
+        await stop()
         raise await server.absence(error) from error
     try:
-        yield client
+        yield
     finally:
         with suppress(KafkaError):
-            await client.stop()
+            await stop()
 
 
 class Log:
@@ -333,15 +333,8 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
     """A started client for what concerns topics and groups as a whole, closed at the end."""
     server = broker(kafka)
     client = AIOKafkaAdminClient(bootstrap_servers=server.address, **server.options())
-    try:
-        await client.start()
-    except KafkaError as error:
-        await client.close()
-        raise await server.absence(error) from error
-    try:
+    async with _started(client, client.close, server):
         yield client
-    finally:
-        await client.close()
 
 
 async def partitions_of(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:

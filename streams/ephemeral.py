@@ -13,7 +13,6 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
-from types import TracebackType
 from typing import Self
 
 from connectors.errors import ConfigurationError
@@ -94,13 +93,8 @@ class EphemeralAttachmentHandler:
         await self._pool.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._pool.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
 
     async def process_attachment(
         self,

@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from connectors.errors import MailstreamError
@@ -136,12 +135,7 @@ class ParserPool:
             log.warning("parser protections that are not to be had here: %s", ", ".join(missing))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for parser in (*self._idle, *self._busy):
             parser.kill()
         self._end_nursery()
