@@ -8,7 +8,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from connectors.errors import (
     AuthorizationError,
@@ -233,34 +233,13 @@ def _wait_milliseconds(record: Record, work: Deferred) -> int:
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:
+    as_of: dict[str, Any] = {
+        name: getattr(change, name) for name in ("mailbox_id", "message_id", "epoch", "history_id")
+    }
+    label_ids = change.label_ids or ()
     if change.kind is ChangeKind.DELETE:
-        return [
-            DeletedRegister(
-                mailbox_id=change.mailbox_id,
-                message_id=change.message_id,
-                epoch=change.epoch,
-                history_id=change.history_id,
-                reason="absent" if change.origin == "audit" else "deleted",
-            )
-        ]
+        return [DeletedRegister(**as_of, reason="absent" if change.origin == "audit" else "deleted")]
     if change.kind is ChangeKind.LABELS:
-        return [
-            LabelsRegister(
-                mailbox_id=change.mailbox_id,
-                message_id=change.message_id,
-                epoch=change.epoch,
-                history_id=change.history_id,
-                label_ids=change.label_ids or (),
-            )
-        ]
-    return [
-        LabelRegister(
-            mailbox_id=change.mailbox_id,
-            message_id=change.message_id,
-            epoch=change.epoch,
-            history_id=change.history_id,
-            label_id=label_id,
-            present=change.kind is ChangeKind.LABEL_ADDED,
-        )
-        for label_id in change.label_ids or ()
-    ]
+        return [LabelsRegister(**as_of, label_ids=label_ids)]
+    present = change.kind is ChangeKind.LABEL_ADDED
+    return [LabelRegister(**as_of, label_id=label_id, present=present) for label_id in label_ids]
