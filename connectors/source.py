@@ -203,7 +203,9 @@ class SourceConnector:
         if running is None:
             # Ours, but not begun with yet; or nobody's: unknown or parked.
             record = registry.values.get(request.mailbox_id)
-            return request.kind == "hint" or record is None or not self._is_followed(record)
+            if request.kind == "hint" or record is None:
+                return True
+            return MailboxRecord.decode(record).state is not MailboxState.LIVE
         if request.kind == "hint":
             running.sync.hint(request, headers)
             return True
@@ -282,10 +284,6 @@ class SourceConnector:
             if record.state is MailboxState.LIVE:
                 wanted[mailbox_id] = record
         return wanted
-
-    @staticmethod
-    def _is_followed(value: bytes) -> bool:
-        return MailboxRecord.decode(value).state is MailboxState.LIVE
 
     async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from connectors.errors import MailstreamError, NotFoundError
@@ -255,33 +255,17 @@ def _labels_register(fetched: FetchedMessage) -> LabelsRegister:
 def _register(
     fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult, standing: int
 ) -> ContentRegister:
-    metadata = result.metadata
     return _content_register(
         fetched,
         _part_path(leaf, result),
         AttachmentContent(
-            filename=metadata.filename,
-            raw_filename=metadata.raw_filename,
-            content_type=metadata.content_type,
-            declared_content_type=metadata.declared_content_type,
-            size_bytes=metadata.size_bytes,
-            sha256=metadata.sha256,
+            **asdict(result.metadata),
             outcome=result.outcome,
             scan=result.scan,
             signature=result.signature,
             skipped_reason=result.skipped_reason,
             engines=result.engines,
-            seconds=metadata.seconds,
-            pages=metadata.pages,
-            author=metadata.author,
-            title=metadata.title,
-            created=metadata.created,
-            inline=metadata.inline,
-            truncated=metadata.truncated,
-            segments=tuple(
-                Segment(text=segment.text, page=segment.page, label=segment.label)
-                for segment in result.segments
-            ),
+            segments=tuple(Segment(**asdict(segment)) for segment in result.segments),
             children=tuple(_part_path(leaf, child) for child in result.children),
         ),
         standing,

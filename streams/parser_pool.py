@@ -150,16 +150,7 @@ class ParserPool:
             self._busy.add(parser)
             healthy = False
             try:
-                header = {
-                    "content_type": job.content_type,
-                    "filename": job.filename,
-                    "charset": job.charset,
-                    "ocr": job.ocr,
-                    "inline": job.inline,
-                    "languages": job.languages,
-                    "limits": asdict(job.limits),
-                }
-                await _send_job(parser, header, payload)
+                _send_job(parser, job, payload)
                 started = time.monotonic()
                 while True:
                     left_seconds = job.total_seconds - (time.monotonic() - started)
@@ -247,10 +238,10 @@ class ParserPool:
             self._nursery = None
 
 
-async def _send_job(parser: _Parser, header: dict[str, Any], payload: int) -> None:
+def _send_job(parser: _Parser, job: Job, payload: int) -> None:
     try:
         # A header is a few hundred bytes: it fits the socket's buffer, so this does not block.
-        socket.send_fds(parser.connection, [json.dumps(header).encode()], [payload])
+        socket.send_fds(parser.connection, [json.dumps(asdict(job)).encode()], [payload])
     except OSError as error:
         raise ParserDiedError("a parser died between two documents") from error
 

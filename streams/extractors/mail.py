@@ -41,15 +41,12 @@ def extract_mail(document: Document) -> None:
     inline = inline_paths(root)
     for leaf in mime.attachments(root):
         part = leaf.part
-        assert document.read is not None
-        document.read(
-            document.child(
-                part.body or b"",
-                filename=part.filename,
-                declared_content_type=part.content_type,
-                charset=part.charset,
-                inline=leaf.path in inline,
-            )
+        document.embedded(
+            part.body or b"",
+            filename=part.filename,
+            declared_content_type=part.content_type,
+            charset=part.charset,
+            inline=leaf.path in inline,
         )
 
 
