@@ -7,7 +7,6 @@ late, early, or not at all.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import time
@@ -21,6 +20,7 @@ from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
 
 from connectors.errors import TokenForbiddenError, TokenRefusedError, UnavailableError
+from connectors.gmail.message import decode_base64url
 from connectors.kafka import Producer, Send, Table
 from connectors.tracing import headers, span
 from schemas import topics
@@ -112,8 +112,7 @@ class Notice:
 def read_notice(message: Any) -> Notice | None:
     """Read a PubsubMessage; None where it is no notice of Gmail's."""
     try:
-        data = str(message["data"])
-        content = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
+        content = json.loads(decode_base64url(str(message["data"])))
         published = message.get("publishTime") or message.get("publish_time")
         at = int(datetime.fromisoformat(published).timestamp() * 1000) if published else now_milliseconds()
         # Gmail has been seen to send the historyId as a number and as a string.

@@ -19,7 +19,13 @@ from schemas.topics import DAY_MILLISECONDS
 SAMPLE_IDS = 20
 # What IMAP cannot show.
 _API_ONLY = ("CATEGORY_", "CHAT")
-KINDS = ("only_imap", "only_api", "labels", "contents")
+# Differences by kind, in words.
+KINDS = {
+    "only_imap": "that only IMAP has",
+    "only_api": "that only the API has",
+    "labels": "have other labels",
+    "contents": "have other contents",
+}
 
 
 @dataclass
@@ -57,19 +63,7 @@ class Comparison:
 
     def reasons(self, days: float) -> list[str]:
         """Why not to switch; nothing where there is no reason. ``days``: how long a dual run must last."""
-        words = {
-            "only_imap": "only IMAP has",
-            "only_api": "only the API has",
-            "labels": "have other labels",
-            "contents": "have other contents",
-        }
-        found = [
-            f"{len(ids)} messages {words[kind]}"
-            if kind in ("labels", "contents")
-            else f"{len(ids)} messages that {words[kind]}"
-            for kind, ids in self.differences.items()
-            if ids
-        ]
+        found = [f"{len(ids)} messages {KINDS[kind]}" for kind, ids in self.differences.items() if ids]
         if self.begun_at is None:
             found.append("IMAP has observed nothing: set the mailbox's source to dual")
         elif self.days < days:
