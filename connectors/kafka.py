@@ -293,12 +293,6 @@ async def read_table(kafka: Broker | str, topic: str) -> dict[str, bytes]:
         return table.values
 
 
-async def read_all(kafka: Broker | str, topic: str) -> list[tuple[str, bytes | None]]:
-    """Every record of a topic from its start to its end, in the order of each partition."""
-    async with Log.open(kafka, topic) as log:
-        return [(record.key, record.value) async for record in log.read()]
-
-
 async def read_partition(kafka: Broker | str, topic: str, partition: int) -> AsyncIterator[Record]:
     """Every record of a partition from its start to its end as it stands at the call."""
     async with Log.open(kafka, topic, partition) as log:

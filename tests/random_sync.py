@@ -20,7 +20,6 @@ from typing import Any
 from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Observer
 from connectors.errors import UnavailableError
-from connectors.kafka import read_all
 from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
@@ -31,6 +30,7 @@ from schemas.events import ChangeKind, Cursor, MessageChange
 from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, MessageState
 from tests.mailbox_changes import LABELS, change_message
 from tests.pipelines import documents, pipeline
+from tests.records import read_all
 
 TOPIC, SUBSCRIPTION = "projects/p/topics/gmail", "projects/p/subscriptions/mailstream"
 ADDRESSES = ("anna@example.com", "bob@example.com", "carla@example.com")

@@ -16,7 +16,7 @@ import pytest
 from googleapiclient.discovery import build
 
 from cli.pipeline import Pipeline, mailbox_id_of
-from connectors.kafka import Producer, Send, read_all, read_table
+from connectors.kafka import Producer, Send, read_table
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.pubsub import PUSH_ACCOUNT
 from devstack.gmail.server import GmailEmulator
@@ -26,6 +26,7 @@ from schemas import topics
 from schemas.events import Cursor, MessageChange, SyncRequest
 from tests.gmail_api import as_service
 from tests.pipelines import pipeline
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(400)
 

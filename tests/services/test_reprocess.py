@@ -23,7 +23,7 @@ from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.errors import UnavailableError
-from connectors.kafka import Producer, Record, consumer, read_all
+from connectors.kafka import Producer, Record, consumer
 from connectors.lag import LagMeter
 from devstack.stack import Stack
 from schemas import mapping, topics
@@ -40,6 +40,7 @@ from schemas.registers import (
 from streams.documents import Documents
 from streams.index import Indexer
 from tests.pipelines import documents, observed, pipeline, settle
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(600)
 
