@@ -35,8 +35,6 @@ from schemas.topics import Topic
 
 BATCH_MILLISECONDS, BATCH_RECORDS = 500, 500
 BEGIN_SECONDS = 30.0
-# Where documents stand, or have stood; never those of another version.
-_DOCUMENTS = "mail.documents.v1"
 
 
 class NotDrainedError(MailstreamError):
@@ -206,7 +204,11 @@ async def other_documents(kafka: Broker | str) -> list[str]:
             names = await admin.list_topics()
         except KafkaError as error:
             raise UnavailableError(f"Kafka does not list its topics: {error}") from error
-    is_one = (name for name in names if name == _DOCUMENTS or name.startswith(f"{_DOCUMENTS}."))
+    is_one = (
+        name
+        for name in names
+        if name == topics.DOCUMENTS_NAME or name.startswith(f"{topics.DOCUMENTS_NAME}.")
+    )
     return sorted(name for name in is_one if name != topics.DOCUMENTS.name)
 
 
