@@ -204,12 +204,9 @@ async def other_documents(kafka: Broker | str) -> list[str]:
             names = await admin.list_topics()
         except KafkaError as error:
             raise UnavailableError(f"Kafka does not list its topics: {error}") from error
-    is_one = (
-        name
-        for name in names
-        if name == topics.DOCUMENTS_NAME or name.startswith(f"{topics.DOCUMENTS_NAME}.")
-    )
-    return sorted(name for name in is_one if name != topics.DOCUMENTS.name)
+    first = topics.DOCUMENTS_NAME
+    those = (name for name in names if name == first or name.startswith(f"{first}."))
+    return sorted(name for name in those if name != topics.DOCUMENTS.name)
 
 
 async def drop_documents(kafka: Broker | str, name: str) -> None:
