@@ -24,7 +24,7 @@ class MailstreamError(Exception):
 def backoff_seconds(failures: int, longest: float, first: float = 1.0) -> float:
     """How long to wait after so many failures in a row: ``first``, doubled for each, ``longest`` at most; up
     to half of it less, so that not all come again at the same moment."""
-    return min(first * 2 ** min(failures, 32), longest) * random.uniform(0.5, 1.0)
+    return min(first * 2.0 ** min(failures, 32), longest) * random.uniform(0.5, 1.0)
 
 
 class ConfigurationError(MailstreamError):
