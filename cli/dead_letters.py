@@ -16,7 +16,7 @@ from cli.mailbox import find_mailbox
 from cli.settings import settings
 from connectors.errors import ConfigurationError
 from connectors.kafka import Producer
-from schemas.events import now_milliseconds
+from schemas.events import now_milliseconds, second_of
 from streams.letter_box import Letter, LetterBox
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,7 +61,7 @@ def list_letters(with_resolved: bool, as_json: bool, **filters: str | None) -> N
     for letter in chosen:
         dead = letter.letter
         grid.add_row(
-            *(letter.id, _time(dead.failed_at), dead.stage, dead.error_class, dead.mailbox_id or ""),
+            *(letter.id, second_of(dead.failed_at), dead.stage, dead.error_class, dead.mailbox_id or ""),
             *(dead.message_id or "", dead.part_path or "", _state(letter)),
         )
     if chosen:
@@ -82,7 +82,7 @@ def show(letter_id: str, as_json: bool) -> None:
         click.echo(json.dumps(_described(letter)))
         return
     for name, value in _described(letter).items():
-        shown = _time(value) if name.endswith("_at") else value
+        shown = second_of(value) if name.endswith("_at") else value
         click.echo(f"{name:12} {shown}")
 
 
@@ -196,7 +196,3 @@ def _described(letter: Letter) -> dict[str, Any]:
 
 def _state(letter: Letter) -> str:
     return letter.resolution.action if letter.resolution is not None else "open"
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(" ", "seconds")

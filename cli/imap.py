@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cli.cleanup import cleanup
 from cli.mailbox import find_mailbox
+from cli.policies import DAY
 from cli.settings import Settings, settings
 from connectors.errors import ConfigurationError
 from connectors.kafka import Log, Producer, Send, read_partition, read_table
@@ -57,7 +58,7 @@ imap.add_command(cleanup)
 
 @imap.command(name="compare")
 @click.argument("name", metavar="MAILBOX")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only mail received on this day or later.")
+@click.option("--since", type=DAY, help="Only mail received on this day or later.")
 @GRACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--html", "as_html", is_flag=True, help="Print a page with a chart.")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_DATE = click.DateTime(["%Y-%m-%d"])
+DAY = click.DateTime(["%Y-%m-%d"])
 _OPTIONS = (
     click.option(
         "--include-label", "include_labels", multiple=True, help="Index only what bears this label id."
@@ -20,8 +20,8 @@ _OPTIONS = (
     ),
     click.option("--include-spam-trash", is_flag=True, help="Index spam and trash too."),
     click.option("--query", help="Of the mail that is there, read what Gmail's query finds."),
-    click.option("--after", type=_DATE, help="Of the mail that is there, read what is of this day or later."),
-    click.option("--before", type=_DATE, help="Of the mail that is there, read what is older than this day."),
+    click.option("--after", type=DAY, help="Of the mail that is there, read what is of this day or later."),
+    click.option("--before", type=DAY, help="Of the mail that is there, read what is older than this day."),
     click.option(
         "--deletions",
         type=click.Choice(["mirror", "keep"]),
@@ -37,6 +37,13 @@ def policy_options(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def gmail_query(query: str | None, after: datetime | None, before: datetime | None) -> str:
+    """Gmail's query for what fulfils all of these; empty where nothing is asked for."""
+    days = {"after": after, "before": before}
+    bounds = (f"{name}:{day:%Y/%m/%d}" for name, day in days.items() if day is not None)
+    return " ".join(filter(None, (query, *bounds)))
 
 
 def policies(
@@ -55,16 +62,7 @@ def policies(
         raise click.UsageError("--keep-days goes with --deletions keep")
     if exclude_labels and include_spam_trash:
         raise click.UsageError("--exclude-label and --include-spam-trash exclude each other")
-    scope = " ".join(
-        filter(
-            None,
-            (
-                query,
-                f"after:{after:%Y/%m/%d}" if after else None,
-                f"before:{before:%Y/%m/%d}" if before else None,
-            ),
-        )
-    )
+    scope = gmail_query(query, after, before)
     fields: dict[str, Any] = {}
     if include_labels:
         fields["include_labels"] = include_labels

@@ -3,13 +3,12 @@
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 from rich.console import Console
 
 from cli.settings import Settings
-from schemas.events import MailboxRecord
+from schemas.events import MailboxRecord, second_of
 from streams.purge import Purge, Receipt
 
 
@@ -33,13 +32,13 @@ def show(receipt: Receipt, *, as_json: bool) -> None:
         return
     what = f"message {receipt.message_id} of mailbox" if receipt.message_id else "mailbox"
     click.echo(f"Purged: {what} {receipt.mailbox_id}, epoch {receipt.epoch}")
-    click.echo(f"from {_time(receipt.started_at)} to {_time(receipt.finished_at)}")
+    click.echo(f"from {second_of(receipt.started_at)} to {second_of(receipt.finished_at)}")
     click.echo("Removed:")
     for name, count in receipt.removed.items():
         click.echo(f"{count:>10,} {name}")
     click.echo("Gone by itself, at the latest:")
     for name, until in receipt.expires.items():
-        click.echo(f"  {_time(until)}  {name}")
+        click.echo(f"  {second_of(until)}  {name}")
     click.echo(f"Stays: {receipt.stays}")
     if receipt.in_segments:
         click.echo(f"{receipt.in_segments:,} deleted documents are in the index's files until it merges them")
@@ -54,7 +53,3 @@ def show(receipt: Receipt, *, as_json: bool) -> None:
             "NOT FINISHED: the index worker has not passed what it had in hand; purge again when it has",
             err=True,
         )
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(" ", "seconds")

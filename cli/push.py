@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +18,7 @@ from connectors.errors import (
     TokenForbiddenError,
     TokenRefusedError,
     UnavailableError,
+    backoff_seconds,
 )
 from connectors.gmail.push import Certificates, Hints, PushVerifier, read_notice
 from connectors.kafka import Producer, Table
@@ -181,5 +181,5 @@ async def _pull(config: Settings) -> None:
                     raise
                 failures += 1
                 log.warning("pulling failed, and is tried again: %s", error)
-            backoff = min(2.0**failures, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
+            backoff = backoff_seconds(failures, MAX_BACKOFF_SECONDS)
             await asyncio.sleep(backoff if failures else 0.0 if received else EMPTY_PULL_SECONDS)

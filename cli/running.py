@@ -43,12 +43,7 @@ def start_observing(settings: Settings, probes: Probes | None = None) -> None:
     if settings.otel_exporter_otlp_endpoint:
         start_tracing(settings.otel_exporter_otlp_endpoint)
     if settings.metrics_port:
-        try:
-            serve_probes(settings.metrics_port, probes or Probes())
-        except OSError as error:
-            raise ConfigurationError(
-                f"METRICS_PORT {settings.metrics_port} cannot be used: {error.strerror}"
-            ) from error
+        serve_probes(settings.metrics_port, probes or Probes())
 
 
 def watched(settings: Settings, probes: Probes, *, elasticsearch: bool = True) -> Probes:
@@ -83,12 +78,7 @@ def _keys(settings: Settings) -> list[str]:
 
 def vault(settings: Settings) -> Vault:
     """The credentials' vault. Raises ConfigurationError without a key."""
-    keys = _keys(settings)
-    if not keys:
-        raise ConfigurationError(
-            "CREDENTIALS_KEY is not set: make one with `mailstream keys new` and keep it safe"
-        )
-    return Vault(keys)
+    return Vault(_keys(settings))
 
 
 @asynccontextmanager

@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.settings import Settings, settings
 from schemas import topics
+from schemas.events import day_of
 from search.access import Access
 from search.conditions import Conditions, Context
 from search.labels import LabelDirectories
@@ -121,11 +122,11 @@ class _LoadingEncoder:
 
 def show(hit: Hit, *, err: bool = False) -> None:
     """Print a hit: subject, sender and date, then where it matched, with a snippet."""
-    day = datetime.fromtimestamp(hit.sent_at / 1000, UTC).strftime("%Y-%m-%d") if hit.sent_at else "no date"
+    day = day_of(hit.sent_at) if hit.sent_at else "no date"
     copies = f" · in {len(hit.copies) + 1} mailboxes" if hit.copies else ""
     click.secho(hit.subject or "(no subject)", err=err, bold=True)
     click.secho(f"  {hit.sender} · {day}{copies}", err=err, dim=True)
-    for match in hit.matches[:3]:
+    for match in hit.matches:
         where = click.style(match.where, fg="cyan")
         click.echo(f"  {where}: {_marked(match.snippet)}" if match.snippet else f"  {where}", err=err)
     click.echo(err=err)

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         6, ge=1, description="Partitions of the topics; bounds how far workers scale"
     )
     documents_topic: str = Field(
-        "mail.documents.v1",
+        topics.DOCUMENTS_NAME,
         pattern=r"^mail\.documents\.v1(\.[a-z0-9-]+)?$",
         description="Where documents stand; another topic once they have outgrown it (docs/GROWTH.md)",
     )

@@ -148,7 +148,7 @@ class Observer:
         status.documents = answer["hits"]["total"]["value"]
         status.messages = counts["kind"].get("message", 0)
         status.outcomes = counts["outcome"]
-        status.engines = dict(Counter(counts["engines"]))
+        status.engines = counts["engines"]
 
     async def refresh(self) -> None:
         """Make what was written visible to the next status."""

@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.mailbox import find_mailbox
+from cli.policies import DAY, gmail_query
 from cli.settings import Settings, settings
 from connectors.errors import MailstreamError
-from connectors.kafka import Producer, Send, Table
+from connectors.kafka import Producer, Send, Table, read_table
 from connectors.lag import LagMeter
 from schemas import topics
 from schemas.events import AuditReport, Cursor, Estimate, MailboxRecord, SyncRequest
@@ -26,7 +27,6 @@ from schemas.identity import partition_for
 
 POLL_SECONDS = 0.5
 Answer = TypeVar("Answer")
-_DATE = click.DateTime(["%Y-%m-%d"])
 
 
 class UnansweredError(MailstreamError):
@@ -39,8 +39,8 @@ class UnansweredError(MailstreamError):
 @click.option("--resync", is_flag=True, help="Compare the mailbox with the index, and mend what differs.")
 @click.option("--query", help="Only what Gmail's query finds: 'from:anna has:attachment'.")
 @click.option("--label", "labels", multiple=True, help="Only what bears this label; may be repeated.")
-@click.option("--after", type=_DATE, help="Only mail from this day on.")
-@click.option("--before", type=_DATE, help="Only mail before this day.")
+@click.option("--after", type=DAY, help="Only mail from this day on.")
+@click.option("--before", type=DAY, help="Only mail before this day.")
 @click.option("--dry-run", is_flag=True, help="With --backfill: count, say what it would cost, and stop.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until it is done.")
 @click.option(
@@ -66,17 +66,8 @@ def sync(
 
     Example: mailstream sync anna@example.com --backfill --after 2024-01-01
     """
-    scope = " ".join(
-        filter(
-            None,
-            (
-                query,
-                *(f"label:{label}" for label in labels),
-                f"after:{after:%Y/%m/%d}" if after else None,
-                f"before:{before:%Y/%m/%d}" if before else None,
-            ),
-        )
-    )
+    named = " ".join(filter(None, (query, *(f"label:{label}" for label in labels))))
+    scope = gmail_query(named, after, before)
     if backfill and resync:
         raise click.UsageError("--backfill and --resync exclude each other")
     if (scope or dry_run) and not backfill:
@@ -210,8 +201,7 @@ async def _watch(
 
 
 async def _run_of(config: Settings, record: MailboxRecord) -> str | None:
-    async with Table.open(config.kafka, topics.CURSORS.name) as cursors:
-        value = cursors.values.get(record.mailbox_id)
+    value = (await read_table(config.kafka, topics.CURSORS.name)).get(record.mailbox_id)
     return Cursor.decode(value).listing.run if value is not None else None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
 
 import click
 from rich.console import Console
@@ -13,7 +12,7 @@ from cli.settings import Settings, settings
 from connectors.elasticsearch.callers import Callers
 from connectors.errors import ConfigurationError
 from schemas.callers import CallerRecord
-from schemas.events import now_milliseconds
+from schemas.events import day_of, now_milliseconds
 from schemas.topics import DAY_MILLISECONDS
 from search.authentication import email_caller, new_token
 
@@ -83,15 +82,11 @@ def list_callers(as_json: bool) -> None:
 
 def _state(record: CallerRecord) -> str:
     if record.revoked_at is not None:
-        return f"revoked {_day(record.revoked_at)}"
+        return f"revoked {day_of(record.revoked_at)}"
     if record.expires_at is None:
         return "valid"
     ended = record.expires_at <= now_milliseconds()
-    return f"{'expired' if ended else 'until'} {_day(record.expires_at)}"
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d")
+    return f"{'expired' if ended else 'until'} {day_of(record.expires_at)}"
 
 
 @token.command()

@@ -12,7 +12,6 @@ from connectors.errors import ConfigurationError
 from connectors.topic_admin import apply_topics, diff_topics
 from schemas.topics import Topic, with_partitions
 
-_DOCUMENTS = "mail.documents.v1"
 # How a mended difference is told, by what was done.
 _DONE = {
     "set": "{0.topic}: {0.what} is now {0.wanted}, was {0.found}",
@@ -115,7 +114,7 @@ def copy(partitions: int, replication: int) -> None:
     from schemas import topics as known
 
     config = settings()
-    target = replace(known.DOCUMENTS, name=f"{_DOCUMENTS}.p{partitions}", partitions=partitions)
+    target = replace(known.DOCUMENTS, name=f"{known.DOCUMENTS_NAME}.p{partitions}", partitions=partitions)
     with click.progressbar(length=1, label="copying", file=sys.stderr) as bar:
 
         def progress(done: int, everything: int) -> None:

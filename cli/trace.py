@@ -3,7 +3,6 @@
 import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 from rich.console import Console
@@ -13,7 +12,7 @@ from cli.mailbox import find_mailbox
 from cli.settings import Settings, settings
 from connectors.elasticsearch import Index
 from connectors.lag import LagMeter
-from schemas.events import MailboxRecord
+from schemas.events import MailboxRecord, second_of
 from streams.trace import Trace, find_message
 from streams.trace import trace as traced
 
@@ -38,7 +37,7 @@ def trace(mailbox: str, message_id: str, as_json: bool) -> None:
         return
     grid = Grid("time", "stage", "what", "", box=None)
     for step in found.steps:
-        at = datetime.fromtimestamp(step.at / 1000, UTC).isoformat(" ", "seconds") if step.at else ""
+        at = second_of(step.at) if step.at else ""
         grid.add_row(at, step.stage, step.what, "waits" if step.waiting else "")
     console = Console(highlight=False)
     if found.steps:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Send
@@ -16,15 +15,16 @@ from schemas.events import (
     LabelDirectory,
     MailboxRecord,
     MessageChange,
+    day_of,
     kept_key,
     labels_key,
     now_milliseconds,
 )
 from schemas.identity import partition_for
+from schemas.topics import DAY_MILLISECONDS
 
 log = logging.getLogger(__name__)
 
-DAY_MILLISECONDS = 86_400_000
 # Google asks for a renewal at least every seven days, and advises one a day.
 WATCH_MILLISECONDS = DAY_MILLISECONDS
 LABELS_MILLISECONDS = 600_000
@@ -118,7 +118,7 @@ class PutOffDeletions(Chore):
         self._partition = partition_for(mailbox.mailbox_id, partitions)
         prefix = kept_key(mailbox.mailbox_id, "")
         kept = (KeptDeletions.decode(value) for key, value in cursors.items() if key.startswith(prefix))
-        self._kept = {_day(record.due_at): record for record in kept if record.epoch == mailbox.epoch}
+        self._kept = {day_of(record.due_at): record for record in kept if record.epoch == mailbox.epoch}
 
     async def put_off(self, sync: MailboxSync, deletions: dict[str, int]) -> None:
         """Note deletions, unless they have been noted, or are never to happen."""
@@ -129,15 +129,15 @@ class PutOffDeletions(Chore):
         if not new:
             return
         due_at = now_milliseconds() + self._mailbox.keep_days * DAY_MILLISECONDS
-        known = self._kept.get(_day(due_at))
+        known = self._kept.get(day_of(due_at))
         record = KeptDeletions(
             mailbox_id=self._mailbox.mailbox_id,
             epoch=self._mailbox.epoch,
             due_at=known.due_at if known is not None else due_at,
             history_ids={**(known.history_ids if known is not None else {}), **new},
         )
-        await self._write(_day(due_at), record)
-        self._kept[_day(due_at)] = record
+        await self._write(day_of(due_at), record)
+        self._kept[day_of(due_at)] = record
 
     async def run(self, sync: MailboxSync) -> None:
         """Emit the deletions that are due: all, where the mailbox mirrors Gmail by now."""
@@ -165,7 +165,3 @@ class PutOffDeletions(Chore):
         place = (topics.CURSORS.name, kept_key(self._mailbox.mailbox_id, day))
         tombstone = Send(*place, None, self._partition)
         await self._producer.send([tombstone if kept is None else Send.event(*place, kept, self._partition)])
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()

@@ -1,9 +1,11 @@
-"""Every error of this project, in one tree. ``transient`` says whether trying again may help.
+"""Every error of this project, in one tree. ``transient`` says whether trying again may help, and
+``backoff_seconds`` when.
 
 Library errors are mapped to these once, at the edge where the library is called. What is not a failure
 (a refused attachment, an infected one, a truncated text) is a value, see ``schemas.outcomes``.
 """
 
+import random
 from typing import Literal
 
 
@@ -17,6 +19,12 @@ class MailstreamError(Exception):
         super().__init__(message)
         if retry_after_seconds is not None:
             self.retry_after_seconds = retry_after_seconds
+
+
+def backoff_seconds(failures: int, longest: float, first: float = 1.0) -> float:
+    """How long to wait after so many failures in a row: ``first``, doubled for each, ``longest`` at most; up
+    to half of it less, so that not all come again at the same moment."""
+    return min(first * 2.0 ** min(failures, 32), longest) * random.uniform(0.5, 1.0)
 
 
 class ConfigurationError(MailstreamError):

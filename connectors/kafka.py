@@ -7,10 +7,11 @@ far groups are behind; everything else that touches Kafka is here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -31,6 +32,8 @@ REQUEST_TIMEOUT_SECONDS = 30
 # A page of changes of one mailbox, which go to one partition, fits a batch: each batch is a round trip, and
 # aiokafka's own 16 KiB hold fifty of them.
 BATCH_BYTES = 256 * 1024
+# How old a table may be that is asked for every event: a purge is honoured, and a label known, within this.
+REFRESH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,7 @@ class Producer:
         self._producer = producer
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
             with suppress(KafkaError):
                 await self._producer.stop()
@@ -159,16 +157,22 @@ async def consumer(kafka: Broker | str, *topics: str, **options: Any) -> AsyncIt
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         **options,
     )
+    async with _started(client, client.stop, server):
+        yield client
+
+
+@asynccontextmanager
+async def _started(client: Any, stop: Callable[[], Awaitable[None]], server: Broker) -> AsyncIterator[None]:
     try:
         await client.start()
     except KafkaError as error:
-        await client.stop()
+        await stop()
         raise await server.absence(error) from error
     try:
-        yield client
+        yield
     finally:
         with suppress(KafkaError):
-            await client.stop()
+            await stop()
 
 
 class Log:
@@ -237,6 +241,8 @@ class Table:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._reading = asyncio.Lock()
+        self._read_at = -math.inf  # by the monotonic clock
         self.values: dict[str, bytes] = {}
 
     @classmethod
@@ -248,13 +254,25 @@ class Table:
             await table.catch_up()
             yield table
 
-    async def catch_up(self) -> set[str]:
-        """Read to the end; returns the keys that changed. Raises UnavailableError.
+    async def refresh(self) -> bool:
+        """Read to the end, unless that was done within REFRESH_SECONDS; returns whether it was done now.
+        Raises what ``catch_up`` raises."""
+        async with self._reading:
+            if time.monotonic() - self._read_at <= REFRESH_SECONDS:
+                return False
+            await self._read_on()
+            return True
+
+    async def catch_up(self) -> None:
+        """Read to the end. Raises UnavailableError.
 
         What a table says is acted on: a record in a version that this program cannot read stops it, with a
         ConfigurationError.
         """
-        changed: set[str] = set()
+        async with self._reading:
+            await self._read_on()
+
+    async def _read_on(self) -> None:
         async for record in self._log.read():
             version = unreadable_version(record.headers, record.topic)
             if version is not None:
@@ -262,24 +280,17 @@ class Table:
                     f"{record.topic} has a record in schema version {version} (partition {record.partition},"
                     f" offset {record.offset}), which this program does not read: upgrade it"
                 )
-            changed.add(record.key)
             if record.value is None:
                 self.values.pop(record.key, None)
             else:
                 self.values[record.key] = record.value
-        return changed
+        self._read_at = time.monotonic()
 
 
 async def read_table(kafka: Broker | str, topic: str) -> dict[str, bytes]:
     """The latest value of every key of a compacted topic, once."""
     async with Table.open(kafka, topic) as table:
         return table.values
-
-
-async def read_all(kafka: Broker | str, topic: str) -> list[tuple[str, bytes | None]]:
-    """Every record of a topic from its start to its end, in the order of each partition."""
-    async with Log.open(kafka, topic) as log:
-        return [(record.key, record.value) async for record in log.read()]
 
 
 async def read_partition(kafka: Broker | str, topic: str, partition: int) -> AsyncIterator[Record]:
@@ -297,20 +308,17 @@ async def read_offsets(
     async with consumer(kafka, auto_offset_reset="earliest", enable_auto_commit=False) as client:
         tp = TopicPartition(topic, partition)
         client.assign([tp])
-        try:
+        with mapped_reads(topic):
             [end] = (await client.end_offsets([tp])).values()
             for offset in sorted(set(offsets)):
                 if offset >= end:
                     break
                 client.seek(tp, offset)
-                record = await client.getone(tp)
+                record = as_record(await client.getone(tp))
                 # What compaction removed, or retention, is answered by the next record that is there.
                 if record.offset == offset:
-                    key = (record.key or b"").decode()
-                    headers = tuple(record.headers)
-                    records.append(Record(topic, partition, offset, key, record.value, None, headers))
-        except KafkaError as error:
-            raise UnavailableError(f"topic {topic} cannot be read: {error}") from error
+                    # Read again: it says nothing of when its message was heard of last.
+                    records.append(replace(record, written_at=None))
     return records
 
 
@@ -319,15 +327,8 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
     """A started client for what concerns topics and groups as a whole, closed at the end."""
     server = broker(kafka)
     client = AIOKafkaAdminClient(bootstrap_servers=server.address, **server.options())
-    try:
-        await client.start()
-    except KafkaError as error:
-        await client.close()
-        raise await server.absence(error) from error
-    try:
+    async with _started(client, client.close, server):
         yield client
-    finally:
-        await client.close()
 
 
 async def partitions_of(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -74,18 +74,17 @@ class LagMeter:
 
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         """Where each partition of ``topics`` ends now."""
-        with _mapped_lag():
-            ends: dict[TopicPartition, int] = await self._client.end_offsets(
-                await partitions_of(self._client, topics)
-            )
-        return ends
+        return await self._offsets(self._client.end_offsets, topics)
 
     async def _starts(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        with _mapped_lag():
-            starts: dict[TopicPartition, int] = await self._client.beginning_offsets(
-                await partitions_of(self._client, topics)
-            )
-        return starts
+        return await self._offsets(self._client.beginning_offsets, topics)
+
+    async def _offsets(self, ask: Callable[..., Any], topics: Sequence[str]) -> dict[TopicPartition, int]:
+        try:
+            found: dict[TopicPartition, int] = await ask(await partitions_of(self._client, topics))
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka does not tell the lag: {error}") from error
+        return found
 
     def _behind(
         self,
@@ -117,11 +116,3 @@ class LagMeter:
         """Records that stand in a topic, those that compaction removed counted too."""
         ends, starts = await self.ends([topic]), await self._starts([topic])
         return sum(ends[tp] - starts[tp] for tp in ends)
-
-
-@contextmanager
-def _mapped_lag() -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as error:
-        raise UnavailableError(f"Kafka does not tell the lag: {error}") from error

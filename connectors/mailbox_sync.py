@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from connectors.errors import (
     HistoryExpiredError,
     MailstreamError,
     PageTokenExpiredError,
+    backoff_seconds,
 )
 from connectors.history import Translator
 from connectors.kafka import Producer, Send
@@ -184,7 +184,7 @@ class MailboxSync:
                 if preconditions == MAX_PRECONDITION_FAILURES:
                     raise AuthorizationError(f"there is no Gmail behind this mailbox: {error}") from error
                 failures += 1
-                backoff = min(0.5 * 2**failures, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
+                backoff = backoff_seconds(failures, MAX_BACKOFF_SECONDS, first=0.5)
                 wait_seconds = max(error.retry_after_seconds or 0.0, backoff)
                 log.warning(
                     "mailbox %s: %s: trying again in %.1f s", self.mailbox.mailbox_id, error, wait_seconds

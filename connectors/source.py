@@ -44,6 +44,8 @@ from schemas.identity import partition_for
 
 log = logging.getLogger(__name__)
 
+# How long requests are waited for before the registry is looked at again.
+_REGISTRY_MILLISECONDS = 500
 # How long a request that cannot be recorded yet is left in the topic before it is looked at again.
 _UNRECORDED_SECONDS = 0.5
 
@@ -57,7 +59,6 @@ class SourceConfig:
     sync: SyncConfig
     use_gmail_api: bool = True
     watch_topic: str | None = None
-    registry_seconds: float = 0.5
 
 
 @dataclass(slots=True)
@@ -107,9 +108,9 @@ class SourceConnector:
         self,
         config: SourceConfig,
         open_source: Callable[[MailboxRecord, bytes | None], MailSource],
-        on_part: Callable[[float], None] = lambda _part: None,
-        on_round: Callable[[], None] = lambda: None,
-        observe: Callable[[MailboxRecord, bytes | None, Producer], Coroutine[Any, Any, None]] | None = None,
+        on_part: Callable[[float], None],
+        on_round: Callable[[], None],
+        observe: Callable[[MailboxRecord, bytes | None, Producer], Coroutine[Any, Any, None]],
     ) -> None:
         self._config = config
         self._observe = observe
@@ -172,7 +173,7 @@ class SourceConnector:
     async def _take_requests(self, requests: AIOKafkaConsumer, registry: Table) -> None:
         """Hints wake, everything else is recorded; what is recorded is committed, and nothing else is."""
         # The poll also carries the group's rebalances and paces this loop.
-        batches = await requests.getmany(timeout_ms=int(self._config.registry_seconds * 1000))
+        batches = await requests.getmany(timeout_ms=_REGISTRY_MILLISECONDS)
         offsets: dict[TopicPartition, int] = {}
         for partition, records in batches.items():
             for record in records:
@@ -202,7 +203,9 @@ class SourceConnector:
         if running is None:
             # Ours, but not begun with yet; or nobody's: unknown or parked.
             record = registry.values.get(request.mailbox_id)
-            return request.kind == "hint" or record is None or not self._is_followed(record)
+            if request.kind == "hint" or record is None:
+                return True
+            return MailboxRecord.decode(record).state is not MailboxState.LIVE
         if request.kind == "hint":
             running.sync.hint(request, headers)
             return True
@@ -248,7 +251,7 @@ class SourceConnector:
             task = asyncio.create_task(sync.run())
             value = registry.values[mailbox_id]
             running = self._running[mailbox_id] = _Running(sync, source, task, record, value, credential)
-            if record.source == "dual" and self._observe is not None:
+            if record.source == "dual":
                 running.observing = asyncio.create_task(self._observe(record, credential, producer))
         for running in list(self._running.values()):
             if running.task.done():
@@ -281,10 +284,6 @@ class SourceConnector:
             if record.state is MailboxState.LIVE:
                 wanted[mailbox_id] = record
         return wanted
-
-    @staticmethod
-    def _is_followed(value: bytes) -> bool:
-        return MailboxRecord.decode(value).state is MailboxState.LIVE
 
     async def _ended(self, producer: Producer, running: _Running) -> None:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""

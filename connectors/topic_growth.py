@@ -35,8 +35,6 @@ from schemas.topics import Topic
 
 BATCH_MILLISECONDS, BATCH_RECORDS = 500, 500
 BEGIN_SECONDS = 30.0
-# Where documents stand, or have stood; never those of another version.
-_DOCUMENTS = "mail.documents.v1"
 
 
 class NotDrainedError(MailstreamError):
@@ -62,7 +60,7 @@ class Grown:
     running: list[str] = field(default_factory=list)  # groups that have members: no offset is set for them
 
 
-async def grow_topics(kafka: Broker | str, partitions: int, ignored: Collection[str] = ()) -> Grown:
+async def grow_topics(kafka: Broker | str, partitions: int, ignored: Collection[str]) -> Grown:
     """Give the topics that order mailboxes that many partitions, when everything in them has been read.
 
     Groups without members begin at the first record of a new partition, whatever they begin with otherwise.
@@ -146,10 +144,7 @@ async def _begin(kafka: Broker | str, group: str, partitions: Collection[TopicPa
 
 
 async def copy_documents(
-    kafka: Broker | str,
-    target: Topic,
-    replication: int,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    kafka: Broker | str, target: Topic, replication: int, progress: Callable[[int, int], None]
 ) -> int:
     """Copy ``mail.documents`` to another topic, to its end as it stands now; returns how many records.
 
@@ -209,8 +204,9 @@ async def other_documents(kafka: Broker | str) -> list[str]:
             names = await admin.list_topics()
         except KafkaError as error:
             raise UnavailableError(f"Kafka does not list its topics: {error}") from error
-    is_one = (name for name in names if name == _DOCUMENTS or name.startswith(f"{_DOCUMENTS}."))
-    return sorted(name for name in is_one if name != topics.DOCUMENTS.name)
+    first = topics.DOCUMENTS_NAME
+    those = (name for name in names if name == first or name.startswith(f"{first}."))
+    return sorted(name for name in those if name != topics.DOCUMENTS.name)
 
 
 async def drop_documents(kafka: Broker | str, name: str) -> None:

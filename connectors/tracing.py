@@ -19,35 +19,22 @@ _NO_SPAN = nullcontext()
 _OF_A_TRACE = ("traceparent", "tracestate")
 
 
-def start_tracing(endpoint: str, exporter: Any = None) -> Any:
-    """Send spans to ``endpoint`` (OTLP over HTTP), or to an exporter; returns the provider.
-
-    Raises ConfigurationError without the extra.
-    """
+def start_tracing(endpoint: str) -> None:
+    """Send spans to ``endpoint`` (OTLP over HTTP). Raises ConfigurationError without the extra."""
     global _tracer
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise ConfigurationError(
             "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra: install mailstream[otel]"
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "mailstream"}))
-    if exporter is None:
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-    else:
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = provider.get_tracer("mailstream")
-    return provider
-
-
-def stop_tracing() -> None:
-    """Trace nothing from now on."""
-    global _tracer
-    _tracer = None
 
 
 def span(

@@ -28,7 +28,9 @@ class Vault:
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
-            raise ConfigurationError("there is no key: set CREDENTIALS_KEY or CREDENTIALS_KEY_FILE")
+            raise ConfigurationError(
+                "CREDENTIALS_KEY is not set: make one with `mailstream keys new` and keep it safe"
+            )
         raw = [_decoded(key) for key in keys]
         self._ciphers = {hashlib.sha256(key).hexdigest()[:8]: AESGCM(key) for key in reversed(raw)}
         self.key_id = hashlib.sha256(raw[0]).hexdigest()[:8]
@@ -63,6 +65,15 @@ class Vault:
             ) from error
         credentials: dict[str, Any] = json.loads(opened)
         return credentials
+
+    def read(self, mailbox_id: str, value: bytes | None) -> dict[str, Any]:
+        """The credentials in the registry's record of them, if any. Raises ConfigurationError as ``open``
+        does, and where there is none."""
+        if value is None:
+            raise ConfigurationError(
+                f"mailbox {mailbox_id} has no credentials: add it again with `mailstream mailbox add`"
+            )
+        return self.open(mailbox_id, CredentialRecord.decode(value))
 
 
 def _decoded(key: str) -> bytes:

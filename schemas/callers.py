@@ -6,9 +6,7 @@ trusted OpenID Connect issuer vouches for.
 
 import hashlib
 
-from pydantic import Field
-
-from schemas.events import Event, now_milliseconds
+from schemas.events import NOW, Event
 
 CALLERS_INDEX = "mailstream-callers-v1"
 
@@ -21,7 +19,7 @@ class CallerRecord(Event):
     mailbox_ids: tuple[str, ...] | None = None  # None: all mailboxes
     secret_hash: str | None = None  # SHA-256 of the token's secret, 256 random bits; None: signs in by e-mail
     email: str | None = None  # lower case
-    created_at: int = Field(default_factory=now_milliseconds)
+    created_at: int = NOW
     expires_at: int | None = None  # milliseconds; None: never
     revoked_at: int | None = None
 

@@ -6,8 +6,9 @@ milliseconds since 1970-01-01 UTC. Unknown fields are kept, so that an older pro
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +19,19 @@ from schemas.privacy import Unit, content, hashed_of, identifying, operational, 
 def now_milliseconds() -> int:
     """The wall clock, in the unit of every ``*_at`` field."""
     return int(time.time() * 1000)
+
+
+def day_of(milliseconds: int) -> str:
+    """The day (UTC) of such a time: ``2026-03-31``."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
+
+
+def second_of(milliseconds: int) -> str:
+    """The second (UTC) of such a time: ``2026-03-31 09:30:00+00:00``."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(" ", "seconds")
+
+
+NOW: Any = Field(default_factory=now_milliseconds)  # the default of a field that says when it was made
 
 
 class Event(BaseModel):
@@ -87,9 +101,7 @@ class MessageChange(Event):
     origin: Annotated[Literal["history", "listing", "audit", "replay"], operational("what told of it")] = (
         "history"
     )
-    emitted_at: Annotated[int, operational("when it was written", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    emitted_at: Annotated[int, operational("when it was written", Unit.TIME)] = NOW
 
 
 # Labels of messages that are shown nowhere, and indexed only where a mailbox's policy says so.
@@ -113,7 +125,7 @@ class Switch(Event):
     history_id: Annotated[int | None, operational("how far the way before had come", Unit.HISTORY)] = None
     forced: Annotated[str | None, content("the reason that was given for switching all the same")] = None
     against: Annotated[tuple[str, ...], operational("what spoke against it")] = ()
-    switched_at: Annotated[int, operational("when", Unit.TIME)] = Field(default_factory=now_milliseconds)
+    switched_at: Annotated[int, operational("when", Unit.TIME)] = NOW
 
 
 class MailboxRecord(Event):
@@ -147,9 +159,7 @@ class MailboxRecord(Event):
         int | None, operational("when IMAP was last asked to observe again what differed", Unit.TIME)
     ] = None
     switches: Annotated[tuple[Switch, ...], operational("cutovers and rollbacks, the newest last")] = ()
-    created_at: Annotated[int, operational("when it was added", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    created_at: Annotated[int, operational("when it was added", Unit.TIME)] = NOW
 
     def in_scope(self, label_ids: Iterable[str]) -> bool:
         """Whether a message with these labels is to be indexed."""
@@ -176,9 +186,7 @@ class Suppression(Event):
 
     mailbox_id: MailboxId
     message_id: MessageId
-    suppressed_at: Annotated[int, operational("when it was purged", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    suppressed_at: Annotated[int, operational("when it was purged", Unit.TIME)] = NOW
 
 
 def suppressed_key(mailbox_id: str, message_id: str) -> str:
@@ -215,9 +223,7 @@ class SyncRequest(Event):
     repair: Annotated[bool, operational("of an audit: mend what differs")] = False
     labels: Annotated[bool, operational("of an audit: say also which labels each message bears")] = False
     history_id: Annotated[int | None, operational("of a hint, as the push named it", Unit.HISTORY)] = None
-    requested_at: Annotated[int, operational("when; of a push, when Gmail published it", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    requested_at: Annotated[int, operational("when; of a push, when Gmail published it", Unit.TIME)] = NOW
 
 
 class Listing(Event):
@@ -262,9 +268,7 @@ class AuditReport(Event):
     sample: Annotated[dict[str, tuple[str, ...]], identifying("message ids by kind of difference")] = Field(
         default_factory=dict
     )
-    finished_at: Annotated[int, operational("when it ended", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    finished_at: Annotated[int, operational("when it ended", Unit.TIME)] = NOW
 
     @property
     def differences(self) -> int:
@@ -278,9 +282,7 @@ class HeldDraft(Event):
     message_id: MessageId
     history_id: Annotated[int, operational("of the last autosave", Unit.HISTORY)]
     label_ids: Annotated[tuple[str, ...], identifying("its labels")] = ()
-    seen_at: Annotated[int, operational("when that was seen", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    seen_at: Annotated[int, operational("when that was seen", Unit.TIME)] = NOW
 
 
 class Cursor(Event):
@@ -304,9 +306,7 @@ class Cursor(Event):
     watch_expires_at: Annotated[int | None, operational("when Gmail's pushes for it end", Unit.TIME)] = None
     watch_renewed_at: Annotated[int | None, operational("when they were last asked for", Unit.TIME)] = None
     quota_units: Annotated[int | None, operational("left to the source then", Unit.QUOTA)] = None
-    updated_at: Annotated[int, operational("when it was written", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    updated_at: Annotated[int, operational("when it was written", Unit.TIME)] = NOW
 
 
 class Observation(Event):
@@ -333,9 +333,7 @@ class Observation(Event):
     )
     size_bytes: Annotated[int | None, operational("the message's size", Unit.BYTES)] = None
     received_at: Annotated[int | None, operational("when the mailbox got it", Unit.TIME)] = None
-    observed_at: Annotated[int, operational("when it was seen", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    observed_at: Annotated[int, operational("when it was seen", Unit.TIME)] = NOW
     spent_bytes: Annotated[int, operational("received since the last observation", Unit.BYTES)] = 0
     spent_requests: Annotated[int, operational("requests sent since the last observation", Unit.COUNT)] = 0
 
@@ -368,9 +366,7 @@ class Deferred(Event):
     fetch: Annotated[Literal["full", "raw"], operational("as in MessageChange")] = "full"
     not_before: Annotated[int, operational("when it may be begun with", Unit.TIME)] = 0
     attempts: Annotated[int, operational("how often it was tried", Unit.COUNT)] = 0
-    emitted_at: Annotated[int, operational("when the change was", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    emitted_at: Annotated[int, operational("when the change was", Unit.TIME)] = NOW
 
 
 class DeadLetter(Event):
@@ -389,9 +385,7 @@ class DeadLetter(Event):
     key_hash: Annotated[str | None, hashed_of("of the record's key")] = None
     event: Annotated[str | None, identifying("base64 of its value, where that is ids only")] = None
     headers: Annotated[dict[str, str], operational("which schema it is of")] = Field(default_factory=dict)
-    failed_at: Annotated[int, operational("when it was given up", Unit.TIME)] = Field(
-        default_factory=now_milliseconds
-    )
+    failed_at: Annotated[int, operational("when it was given up", Unit.TIME)] = NOW
 
 
 class DeadLetterResolution(Event):
@@ -399,4 +393,4 @@ class DeadLetterResolution(Event):
 
     letter: Annotated[str, operational("the letter's place in the topic: <partition>:<offset>")]
     action: Annotated[Literal["replayed", "discarded"], operational("what was done about it")]
-    resolved_at: Annotated[int, operational("when", Unit.TIME)] = Field(default_factory=now_milliseconds)
+    resolved_at: Annotated[int, operational("when", Unit.TIME)] = NOW

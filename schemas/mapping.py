@@ -25,20 +25,28 @@ MAX_CHUNKS = 10_000
 # of small segments are thrown away when they are merged.
 FLAT_SEGMENT_VECTORS = 10_000
 
+# Near-real-time within a second, nothing that depends on a licence.
+SETTINGS = {
+    "number_of_shards": 1,
+    "number_of_replicas": 0,
+    "refresh_interval": "1s",
+    "mapping.nested_objects.limit": MAX_CHUNKS,
+}
+
+# The content cache is read by id, no search looks into an entry, and its loss costs time only.
+CACHE_SETTINGS = {"number_of_shards": 1, "number_of_replicas": 0, "codec": "best_compression"}
+CACHE_MAPPINGS = {
+    "dynamic": "strict",
+    "properties": {
+        "entry": {"type": "object", "enabled": False},
+        "expires_at": {"type": "date", "format": "epoch_millis"},
+    },
+}
+
 
 def index_name(version: int = MAPPING_VERSION) -> str:
     """The concrete index behind the aliases."""
     return f"{INDEX_PREFIX}{version:06d}"
-
-
-def settings(replicas: int = 0, shards: int = 1) -> dict[str, Any]:
-    """Index settings: near-real-time within a second, nothing that depends on a licence."""
-    return {
-        "number_of_shards": shards,
-        "number_of_replicas": replicas,
-        "refresh_interval": "1s",
-        "mapping.nested_objects.limit": MAX_CHUNKS,
-    }
 
 
 def mappings(
@@ -154,19 +162,3 @@ _BOOKKEEPING: dict[str, Any] = {
     "forget_at": {"type": "date", "format": "epoch_millis"},
     "indexed_at": {"type": "date", "format": "epoch_millis"},
 }
-
-
-def cache_settings(replicas: int = 0) -> dict[str, Any]:
-    """Settings of the content cache's index: it is read by id, and its loss costs time only."""
-    return {"number_of_shards": 1, "number_of_replicas": replicas, "codec": "best_compression"}
-
-
-def cache_mappings() -> dict[str, Any]:
-    """The content cache's mapping: no search looks into an entry."""
-    return {
-        "dynamic": "strict",
-        "properties": {
-            "entry": {"type": "object", "enabled": False},
-            "expires_at": {"type": "date", "format": "epoch_millis"},
-        },
-    }

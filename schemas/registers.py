@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import override
 
 from schemas.events import Epoch, Event, HistoryId, MailboxId, MessageId
 from schemas.headers import Headers
@@ -152,8 +151,8 @@ class ContentRegister(Register):
         return self
 
     @property
-    @override
     def name(self) -> str:
+        """See ``Register``."""
         return CONTENT_PREFIX + self.part_path
 
     def order(self) -> tuple[int, int, int, int, str, str]:
@@ -170,8 +169,8 @@ class LabelsRegister(Register):
     source: Annotated[Source, operational("how the mailbox was read")] = "gmail_api"
 
     @property
-    @override
     def name(self) -> str:
+        """See ``Register``."""
         return LABELS
 
     def order(self) -> tuple[int, int, tuple[str, ...], str]:
@@ -188,8 +187,8 @@ class LabelRegister(Register):
     present: Annotated[bool, operational("added, or removed")]
 
     @property
-    @override
     def name(self) -> str:
+        """See ``Register``."""
         return LABEL_PREFIX + self.label_id
 
     def order(self) -> tuple[int, int, bool]:
@@ -207,8 +206,8 @@ class DeletedRegister(Register):
     )
 
     @property
-    @override
     def name(self) -> str:
+        """See ``Register``."""
         return DELETED
 
     def order(self) -> tuple[int, int, str]:

@@ -54,8 +54,10 @@ CURSORS = Topic("mail.cursors.v1", PARTITIONS, "compact", growth="fixed")
 CHANGES = Topic("mail.changes.v1", PARTITIONS, "delete", 14 * DAY_MILLISECONDS, growth="drained")
 BACKFILL = Topic("mail.backfill.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS, growth="drained")
 DEFERRED = Topic("mail.deferred.v1", PARTITIONS, "delete", 30 * DAY_MILLISECONDS)
+# What the names of all topics of documents begin with: outgrown ones, and copies that take their place.
+DOCUMENTS_NAME = "mail.documents.v1"
 DOCUMENTS = Topic(
-    "mail.documents.v1",
+    DOCUMENTS_NAME,
     PARTITIONS,
     "compact",
     max_message_bytes=16 * MEBIBYTE,

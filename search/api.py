@@ -38,7 +38,6 @@ from search.access import Access
 from search.answers import (
     AttachmentAnswer,
     ErrorAnswer,
-    FacetAnswer,
     FacetsAnswer,
     MessageAnswer,
     Problem,
@@ -227,14 +226,8 @@ def _add_searching(router: APIRouter, ask: _Asking) -> None:
     async def facets(known: Known, q: _Text, zone: _Zone = "") -> FacetsAnswer:
         """What the messages for a query have in common, each with the query that narrows down to it."""
         where = await ask.context(known.access, zone)
-        found = await ask.within(
+        return await ask.within(
             facets_of(ask.services.index, ask.services.retrieval, parse(q), known.access, where)
-        )
-        return FacetsAnswer(
-            **{
-                kind: [FacetAnswer(name=facet.name, count=facet.count, query=facet.query) for facet in items]
-                for kind, items in found.items()
-            }
         )
 
     @router.get("/suggestions")
@@ -243,11 +236,7 @@ def _add_searching(router: APIRouter, ask: _Asking) -> None:
     ) -> SuggestionsAnswer:
         """Senders and files that a query may go on with."""
         found = await ask.within(suggest(ask.services.index, q, known.access))
-        return SuggestionsAnswer(
-            suggestions=[
-                FacetAnswer(name=each.shown, count=each.documents, query=each.query) for each in found
-            ]
-        )
+        return SuggestionsAnswer(suggestions=found)
 
     @router.get("/status")
     async def status(known: Known) -> StatusAnswer:

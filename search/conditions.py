@@ -15,7 +15,7 @@ from typing import Any
 from schemas.events import HIDDEN_LABELS
 from schemas.words import stemmed
 from search.labels import LabelDirectories
-from search.query import And, Node, Not, Or, Phrase, Query, QueryError, Term, Word
+from search.query import And, Node, Not, Or, Phrase, Query, QueryError, Term, Word, leaves
 
 Clause = dict[str, Any]
 
@@ -97,7 +97,7 @@ class Conditions:
     """A query's meaning. Raises QueryError where a value cannot be what its operator needs."""
 
     def __init__(self, query: Query, context: Context) -> None:
-        if sum(1 for _ in _leaves(query.nodes)) > MAX_LEAVES:
+        if sum(1 for _ in leaves(query.nodes)) > MAX_LEAVES:
             raise QueryError(f"a query may have {MAX_LEAVES} conditions", 0)
         self._context = context
         self._nodes = [node for node in query.nodes if not isinstance(node, Word)]
@@ -168,18 +168,6 @@ def _has_parts(node: Node) -> bool:
     return True
 
 
-def _leaves(nodes: Sequence[Node]) -> Iterator[Node]:
-    """What must hold or must not: all but the words that only rank."""
-    for node in nodes:
-        match node:
-            case Not(inner):
-                yield from _leaves([inner])
-            case And(inner_nodes) | Or(inner_nodes):
-                yield from _leaves(inner_nodes)
-            case Phrase() | Term():
-                yield node
-
-
 def _any(clauses: Sequence[Clause]) -> Clause:
     return {"bool": {"should": list(clauses), "minimum_should_match": 1}}
 
@@ -190,11 +178,17 @@ def _phrase(text: str, fields: Sequence[str]) -> Clause:
 
 def _whole_words(field: str, value: str) -> Clause:
     """``value`` in a field, in any case, not within a longer word: "kerr" and "example.com" in an address."""
-    escaped = re.sub(r"([.?+*|{}\[\]()\"\\#@&<>~^$-])", r"\\\1", value)
     border = "[^a-zA-Z0-9]"
     before = f"(.*{border})?" if value[:1].isalnum() else ".*"
     after = f"({border}.*)?" if value[-1:].isalnum() else ".*"
-    return {"regexp": {f"{field}.raw": {"value": f"{before}{escaped}{after}", "case_insensitive": True}}}
+    return {
+        "regexp": {f"{field}.raw": {"value": f"{before}{escaped(value)}{after}", "case_insensitive": True}}
+    }
+
+
+def escaped(text: str) -> str:
+    """Text as a regular expression of Lucene's that matches it alone."""
+    return re.sub(r"([.?+*|{}\[\]()\"\\#@&<>~^$-])", r"\\\1", text)
 
 
 def _bounded(term: Term) -> str:

@@ -2,33 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Any
 
 from connectors.elasticsearch import Index
 from schemas.events import HIDDEN_LABELS
 from search.access import Access
+from search.answers import FacetAnswer, FacetsAnswer
 from search.conditions import TYPES, Context
-from search.query import Query
+from search.query import Query, Term
 from search.retrieval import Retrieval
 
 SIZE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Facet:
-    """A value, how many messages (of types: attachments) have it, and what to add to the query for it."""
-
-    name: str
-    count: int
-    query: str
-
-
 async def facets(
     index: Index, retrieval: Retrieval, query: Query, access: Access, context: Context
-) -> dict[str, list[Facet]]:
-    """Facets of what fulfils ``query``, by kind, the commonest first. Raises QueryError, UnavailableError."""
+) -> FacetsAnswer:
+    """Facets of what fulfils ``query``, by kind, the commonest first; they count messages, those of types
+    attachments. Raises QueryError, UnavailableError."""
     matching = await retrieval.matching(query, access, context)
     messages = {"cardinality": {"field": "message_key"}}
 
@@ -54,18 +46,19 @@ async def facets(
         }
     )
     found = response["aggregations"]
-    return {
-        "sender": _senders(found["sender"]["buckets"]),
-        "label": _labels(found["label"]["buckets"], context),
-        "type": _types(found["type"]["buckets"]),
-        "month": [
-            Facet(bucket["key_as_string"], bucket["messages"]["value"], _month(bucket["key_as_string"]))
-            for bucket in reversed(found["month"]["buckets"])
-        ],
-    }
+    return FacetsAnswer(
+        sender=_senders(found["sender"]["buckets"]),
+        label=_labels(found["label"]["buckets"], context),
+        type=_types(found["type"]["buckets"]),
+        month=[_month(bucket) for bucket in reversed(found["month"]["buckets"])],
+    )
 
 
-def _senders(buckets: Iterable[Mapping[str, Any]]) -> list[Facet]:
+def _facet(operator: str, name: str, count: int, value: str) -> FacetAnswer:
+    return FacetAnswer(name=name, count=count, query=str(Term(operator, value)))
+
+
+def _senders(buckets: Iterable[Mapping[str, Any]]) -> list[FacetAnswer]:
     people: Counter[tuple[str, str]] = Counter()
     names: dict[str, str] = {}
     for bucket in buckets:
@@ -73,26 +66,24 @@ def _senders(buckets: Iterable[Mapping[str, Any]]) -> list[Facet]:
         address = (address or bucket["key"]).lower()
         names.setdefault(address, name or address)
         people[(names[address], address)] += bucket["messages"]["value"]
-    return [
-        Facet(name, count, f"from:{quoted(address)}") for (name, address), count in people.most_common(SIZE)
-    ]
+    return [_facet("from", name, count, address) for (name, address), count in people.most_common(SIZE)]
 
 
-def _labels(boxes: Iterable[Mapping[str, Any]], context: Context) -> list[Facet]:
+def _labels(boxes: Iterable[Mapping[str, Any]], context: Context) -> list[FacetAnswer]:
     names: Counter[str] = Counter()
     for box in boxes:
         for bucket in box["labels"]["buckets"]:
             if bucket["key"] not in HIDDEN_LABELS:
                 names[context.labels.name(box["key"], bucket["key"])] += bucket["messages"]["value"]
-    return [Facet(name, count, f"label:{quoted(name)}") for name, count in names.most_common(SIZE)]
+    return [_facet("label", name, count, name) for name, count in names.most_common(SIZE)]
 
 
-def _types(buckets: Iterable[Mapping[str, Any]]) -> list[Facet]:
+def _types(buckets: Iterable[Mapping[str, Any]]) -> list[FacetAnswer]:
     """Types as people call them; what has no such name by its media type."""
     types: Counter[str] = Counter()
     for bucket in buckets:
         types[_called(bucket["key"])] += bucket["doc_count"]
-    return [Facet(name, count, f"type:{name}") for name, count in types.most_common(SIZE)]
+    return [_facet("type", name, count, name) for name, count in types.most_common(SIZE)]
 
 
 def _called(content_type: str) -> str:
@@ -104,12 +95,9 @@ def _called(content_type: str) -> str:
     return content_type
 
 
-def _month(key: str) -> str:
-    year, month = map(int, key.split("-"))
+def _month(bucket: Mapping[str, Any]) -> FacetAnswer:
+    name = bucket["key_as_string"]
+    year, month = map(int, name.split("-"))
     following = (year + month // 12, month % 12 + 1)
-    return f"after:{year:04}-{month:02}-01 before:{following[0]:04}-{following[1]:02}-01"
-
-
-def quoted(value: str) -> str:
-    """A value as it stands behind an operator."""
-    return f'"{value}"' if not value.replace("@", "").replace(".", "").replace("-", "").isalnum() else value
+    query = f"after:{year:04}-{month:02}-01 before:{following[0]:04}-{following[1]:02}-01"
+    return FacetAnswer(name=name, count=bucket["messages"]["value"], query=query)

@@ -134,7 +134,7 @@ class Query:
     @property
     def names_labels(self) -> bool:
         """Whether its meaning depends on what mailboxes call their labels."""
-        return any(term.operator in ("label", "in") for term in _terms(self.nodes))
+        return any(isinstance(leaf, Term) and leaf.operator in ("label", "in") for leaf in leaves(self.nodes))
 
     @classmethod
     def plain(cls, text: str) -> Query:
@@ -142,15 +142,16 @@ class Query:
         return cls(tuple(Word(word) for word in text.split()))
 
 
-def _terms(nodes: Iterable[Node]) -> Iterator[Term]:
+def leaves(nodes: Iterable[Node]) -> Iterator[Phrase | Term]:
+    """What must hold or must not: all but the words that only rank."""
     for node in nodes:
         match node:
-            case Term():
-                yield node
             case Not(inner):
-                yield from _terms([inner])
+                yield from leaves([inner])
             case And(inner_nodes) | Or(inner_nodes):
-                yield from _terms(inner_nodes)
+                yield from leaves(inner_nodes)
+            case Phrase() | Term():
+                yield node
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from schemas.topics import DAY_MILLISECONDS
+
 # An attachment must match somewhat better than a message to stand before it: a long one has many chances.
 ATTACHMENT_WEIGHT = 0.9
 # What a message of now gains on one of long ago, where a question has few words; half of it after HALF_LIFE.
@@ -24,8 +26,6 @@ SHORT_QUERY_WORDS = 3
 
 # The score of the document at this place counts 0, and so do all behind it.
 SCALED = 50
-
-_DAY_MILLISECONDS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +125,5 @@ def _recency(candidates: Iterable[Candidate], now: datetime | None) -> float:
     newest = max((candidate.sent_at or 0 for candidate in candidates), default=0)
     if now is None or not newest:
         return 0.0
-    age_days = max(0.0, (now.timestamp() * 1000 - newest) / _DAY_MILLISECONDS)
+    age_days = max(0.0, (now.timestamp() * 1000 - newest) / DAY_MILLISECONDS)
     return float(RECENCY_WEIGHT * 0.5 ** (age_days / RECENCY_HALF_LIFE_DAYS))

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from connectors.kafka import Table
 from schemas.events import MailboxRecord, labels_key
 from search.access import Access
 from search.labels import LabelDirectories
 
-# How old the picture may be: a new label is known within this time.
-REGISTRY_SECONDS = 2.0
-
 
 class Registry:
-    """Reads ``mail.mailboxes``, which is kept open and caught up with when it is asked."""
+    """Reads ``mail.mailboxes``, which is kept open and up to date while it is asked."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._read_at = time.monotonic()
-        self._reading = asyncio.Lock()
 
     async def labels(self, access: Access) -> LabelDirectories:
         """The label directories of the caller's mailboxes: another's label names are not even denied."""
-        await self._catch_up()
+        await self._table.refresh()
         suffix = labels_key("")
         return LabelDirectories(
             {
@@ -34,24 +26,8 @@ class Registry:
             }
         )
 
-    async def mailboxes(self, access: Access) -> list[MailboxRecord]:
-        """The caller's mailboxes, ordered by address."""
-        await self._catch_up()
-        records = [
-            MailboxRecord.decode(value)
-            for key, value in self._table.values.items()
-            if "/" not in key and access.allows(key)
-        ]
-        return sorted(records, key=lambda record: record.address)
-
     async def address(self, mailbox_id: str) -> str | None:
         """The address of a mailbox; None where there is no such mailbox."""
-        await self._catch_up()
+        await self._table.refresh()
         value = self._table.values.get(mailbox_id)
         return MailboxRecord.decode(value).address if value is not None else None
-
-    async def _catch_up(self) -> None:
-        async with self._reading:
-            if time.monotonic() - self._read_at > REGISTRY_SECONDS:
-                await self._table.catch_up()
-                self._read_at = time.monotonic()

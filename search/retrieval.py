@@ -6,8 +6,8 @@ Every request carries the caller's ``Access`` as a filter, kNN included.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from connectors.elasticsearch import Index
@@ -18,10 +18,10 @@ from search.access import Access
 from search.conditions import Clause, Conditions, Context
 from search.corrections import correct
 from search.cursors import MAX_CANDIDATES, read_cursor, written_cursor
+from search.hits import SHOWN, Question, described, read_hits
 from search.query import Query
-from search.ranking import FIELDS, SCALED, SHORT_QUERY_WORDS, Candidate, Ranked, rank
-from search.results import MARK_START, Hit, Match, Mode, Results
-from search.snippets import snippet
+from search.ranking import FIELDS, SCALED, SHORT_QUERY_WORDS, Candidate, rank
+from search.results import Hit, Mode, Results
 
 # Documents taken from each list before they are fused for a first page; MAX_CANDIDATES for the last.
 CANDIDATES = SCALED
@@ -40,13 +40,6 @@ LONE_WORD_WEIGHT = 0.1
 MAX_WORDS = 200
 # Messages that a condition on files or words can hold for; the newest ones where there are more.
 MAX_JOINED = 20_000
-MATCHES_PER_HIT = 3
-
-_SHOWN = (
-    *("kind", "mailbox_id", "message_id", "message_key", "thread_id", "part_path", "rfc_message_id"),
-    *("subject", "sender", "to", "sent_at", "label_ids", "has_attachment", "filename", "content_type"),
-)
-_PLACE = ["chunks.text", "chunks.page", "chunks.label"]
 
 
 class Retrieval:
@@ -79,7 +72,7 @@ class Retrieval:
         filters = await self._filters(conditions, access)
         if not is_ranked:
             return await self._newest(filters, limit, position, query, mode)
-        question = _Question(
+        question = Question(
             query_stems(conditions.text)[:MAX_WORDS],
             await self._vector(conditions.text) if mode is not Mode.KEYWORD else None,
         )
@@ -102,7 +95,9 @@ class Retrieval:
         moment = context.now if len(question.stems) <= SHORT_QUERY_WORDS else None
         weights = (1.0 if words_agree else LONE_WORD_WEIGHT, 1.0) if by_words else (1.0,)
         ranked = rank([found for found in (by_words, by_meaning) if found], moment, weights)
-        results.hits = await self._shown(ranked[offset:end], question, access, (by_words, by_meaning))
+        results.hits = await read_hits(
+            self._index, ranked[offset:end], question, access, (by_words, by_meaning)
+        )
         more = size < MAX_CANDIDATES and any(len(found) == size for found in (by_words, by_meaning))
         if end < len(ranked) or (more and results.hits):
             results.cursor = written_cursor([end], query, mode)
@@ -155,9 +150,7 @@ class Retrieval:
         # Beyond what can be joined, a document counts by itself.
         return {"bool": {"should": [keys, part], "minimum_should_match": 1}}
 
-    async def _by_words(
-        self, question: "_Question", filters: Clause, size: int
-    ) -> tuple[list[Candidate], bool]:
+    async def _by_words(self, question: Question, filters: Clause, size: int) -> tuple[list[Candidate], bool]:
         """The best by words, and whether one of them has two of the words, where that is to be expected."""
         asked = {"query": " ".join(question.stems), "fields": _SEARCHED}
         matching = {"must": [{"combined_fields": asked}], "filter": [filters]}
@@ -182,7 +175,7 @@ class Retrieval:
         return sorted(plain, key=lambda candidate: -candidate.score), agree
 
     async def _by_meaning(
-        self, question: "_Question", filters: Clause, size: int, *, alone: bool
+        self, question: Question, filters: Clause, size: int, *, alone: bool
     ) -> list[Candidate]:
         if question.vector is None:
             return []
@@ -203,62 +196,6 @@ class Retrieval:
         )
         return [Candidate.read(hit) for hit in response["hits"]["hits"]]
 
-    async def _shown(
-        self,
-        page: Sequence[Ranked],
-        question: "_Question",
-        access: Access,
-        lists: Sequence[Sequence[Candidate]],
-    ) -> list[Hit]:
-        """The messages of a page, read, with the places where they matched."""
-        ids = [document for ranked in page for document in list(ranked.documents)[:MATCHES_PER_HIT]]
-        by_words, by_meaning = ({each.document_id: each for each in found} for found in lists)
-        known = {**by_words, **by_meaning}
-        # Where there is one piece at most, that is the place, and none has to be looked for.
-        in_one = [each for each in ids if known[each].chunk_count in (0, 1)]
-        in_many = [each for each in ids if known[each].chunk_count not in (0, 1)]
-        # Of a mail that is in several mailboxes it is told where.
-        copies = {each.document_id for ranked in page for each in ranked.copies}
-        near = [each for each in in_many if each in by_meaning]
-        read = await asyncio.gather(
-            self._read([*in_one, *copies.difference(ids)], access, _as_they_are),
-            self._read(
-                [each for each in in_many if each in by_words],
-                access,
-                lambda allowed: _by_places(question.stems, allowed),
-            ),
-            self._read(near, access, lambda allowed: _by_nearest(question.knn, allowed, len(near))),
-        )
-        found = [{hit["_id"]: hit for hit in hits} for hits in read]
-        documents = {
-            document: _Document(
-                hit["_source"], [_chunk(each[document]) for each in found if document in each]
-            )
-            for hits in found
-            for document, hit in hits.items()
-        }
-        return [
-            _hit(ranked, documents, question.stems)
-            for ranked in page
-            # A document that was deleted a moment ago is no longer there to be read.
-            if any(document in documents for document in list(ranked.documents)[:MATCHES_PER_HIT])
-        ]
-
-    async def _read(
-        self, ids: Sequence[str], access: Access, request: Callable[[Clause], Mapping[str, Any]]
-    ) -> list[dict[str, Any]]:
-        if not ids:
-            return []
-        allowed = {"bool": {"filter": [{"ids": {"values": list(ids)}}, *access.clauses()]}}
-        body = {
-            "source_includes": list(_SHOWN),
-            **request(allowed),
-            "size": len(ids),
-            "track_total_hits": False,
-        }
-        hits: list[dict[str, Any]] = (await self._index.search(body))["hits"]["hits"]
-        return hits
-
     async def _newest(
         self, filters: Clause, limit: int, position: Sequence[Any], query: Query, mode: Mode
     ) -> Results:
@@ -266,7 +203,7 @@ class Retrieval:
             "query": {"bool": {"filter": [filters, {"term": {"kind": "message"}}]}},
             "size": limit,
             "sort": [{"sent_at": {"order": "desc", "missing": "_last"}}, {"message_key": "asc"}],
-            "source_includes": list(_SHOWN),
+            "source_includes": SHOWN,
             "track_total_hits": False,
         }
         if position:
@@ -274,7 +211,7 @@ class Retrieval:
         found = (await self._index.search(body))["hits"]["hits"]
         hits: dict[tuple[str | None, str], Hit] = {}
         for document in found:
-            hit = _described(document["_source"], 1.0)
+            hit = described(document["_source"], 1.0)
             known = hits.setdefault((hit.rfc_message_id or hit.message_key, hit.subject), hit)
             if known is not hit:
                 known.copies.append((hit.mailbox_id, hit.message_id))
@@ -282,121 +219,5 @@ class Retrieval:
         return Results(list(hits.values()), cursor)
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    stems: list[str]
-    vector: list[float] | None
-
-    @property
-    def knn(self) -> dict[str, Any]:
-        return {"field": "chunks.vector", "query_vector": self.vector}
-
-
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """A document of the page: what is shown of it, and its pieces, the one with most of the words first and
-    then the one nearest in meaning."""
-
-    source: Mapping[str, Any]
-    chunks: Sequence[Mapping[str, Any]]
-
-
 async def _nothing() -> tuple[list[Candidate], bool]:
     return [], True
-
-
-def _as_they_are(allowed: Clause) -> dict[str, Any]:
-    """Documents with all of their chunks."""
-    return {"query": allowed, "source_includes": [*_SHOWN, *_PLACE]}
-
-
-def _by_places(stems: Sequence[str], allowed: Clause) -> dict[str, Any]:
-    """Documents with the chunk that has most of the words. Chunks are not stemmed: their words begin like
-    the stems."""
-    beginnings = [
-        {"constant_score": {"filter": {"prefix": {"chunks.text": _beginning(stem)}}}} for stem in stems[:32]
-    ]
-    first = {"constant_score": {"filter": {"term": {"chunks.ordinal": 0}}, "boost": 0.01}}
-    place = {
-        "nested": {
-            "path": "chunks",
-            "score_mode": "max",
-            "query": {"bool": {"should": [*beginnings, first]}},
-            "inner_hits": {"size": 1, "_source": _PLACE},
-        }
-    }
-    return {"query": {"bool": {"filter": [allowed], "should": [place]}}}
-
-
-def _by_nearest(knn: Mapping[str, Any], allowed: Clause, size: int) -> dict[str, Any]:
-    """Documents with the chunk that is nearest in meaning."""
-    inner = {"size": 1, "_source": _PLACE}
-    return {
-        "knn": {**knn, "k": size, "num_candidates": max(size, 50), "filter": allowed, "inner_hits": inner}
-    }
-
-
-def _beginning(stem: str) -> str:
-    """What a stem has in common with the words it stands for: "deliveri" stands for delivery."""
-    return stem[:-1] if len(stem) > 3 and stem[-1] == "i" else stem
-
-
-def _chunk(hit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The chunk that was looked for, or the only one."""
-    if "inner_hits" in hit:
-        inner = hit["inner_hits"]["chunks"]["hits"]["hits"]
-        return dict(inner[0]["_source"]) if inner else {}
-    return dict(next(iter(hit["_source"].get("chunks", ())), {}))
-
-
-def _hit(
-    ranked: Ranked,
-    documents: Mapping[str, "_Document"],
-    stems: Sequence[str],
-) -> Hit:
-    shown = [document for document in list(ranked.documents)[:MATCHES_PER_HIT] if document in documents]
-    hit = _described(documents[shown[0]].source, ranked.score)
-    parts: set[str] = set()
-    for document in shown:
-        source = documents[document].source
-        if source["part_path"] in parts:
-            continue  # the same part of a copy
-        parts.add(source["part_path"])
-        for chunk in documents[document].chunks:
-            text = snippet(chunk.get("text", ""), stems)
-            if MARK_START in text:
-                break
-        hit.matches.append(
-            Match(
-                part_path=source["part_path"],
-                filename=source.get("filename"),
-                page=chunk.get("page"),
-                label=chunk.get("label"),
-                snippet=text,
-                score=ranked.documents[document],
-            )
-        )
-    sources = (documents[each.document_id].source for each in ranked.copies if each.document_id in documents)
-    hit.copies = [
-        (source["mailbox_id"], source["message_id"])
-        for source in sources
-        if source["message_key"] != hit.message_key
-    ]
-    return hit
-
-
-def _described(source: Mapping[str, Any], score: float) -> Hit:
-    return Hit(
-        mailbox_id=source["mailbox_id"],
-        message_id=source["message_id"],
-        message_key=source["message_key"],
-        thread_id=source.get("thread_id"),
-        rfc_message_id=source.get("rfc_message_id"),
-        subject=source.get("subject", ""),
-        sender=source.get("sender", ""),
-        to=tuple(source.get("to", ())),
-        sent_at=source.get("sent_at"),
-        label_ids=tuple(source.get("label_ids", ())),
-        has_attachment=source.get("has_attachment", source["kind"] == "attachment"),
-        score=score,
-    )

@@ -3,32 +3,25 @@
 Counted by aggregations under the caller's filter. The server's suggest API reads everybody's words.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Any
 
 from connectors.elasticsearch import Index
 from schemas.events import HIDDEN_LABELS
 from search.access import Access
+from search.answers import FacetAnswer
+from search.conditions import escaped
 from search.query import Term
 
 MAX_CHARACTERS = 64
+SIZE = 5
 _FIELDS: Mapping[str, str] = {"from": "sender.raw", "filename": "filename.raw"}
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """A term for the query, what to show for it, and how many documents bear it."""
-
-    query: str
-    shown: str
-    documents: int
-
-
-async def suggest(index: Index, beginning: str, access: Access, limit: int = 5) -> list[Suggestion]:
-    """Senders and files with a word that begins like ``beginning``: of each the ``limit`` most frequent."""
+async def suggest(index: Index, beginning: str, access: Access) -> list[FacetAnswer]:
+    """Senders and files with a word that begins like ``beginning``: of each the SIZE most frequent, with the
+    number of documents that bear them."""
     beginning = beginning.strip()[:MAX_CHARACTERS]
     if not beginning:
         return []
@@ -38,7 +31,7 @@ async def suggest(index: Index, beginning: str, access: Access, limit: int = 5) 
             "query": {"bool": {"filter": access.clauses(), "must_not": [hidden]}},
             "size": 0,
             "aggs": {
-                operator: {"terms": {"field": field, "size": limit, "include": _pattern(beginning)}}
+                operator: {"terms": {"field": field, "size": SIZE, "include": _pattern(beginning)}}
                 for operator, field in _FIELDS.items()
             },
         }
@@ -56,15 +49,15 @@ def _pattern(beginning: str) -> str:
     letters = (
         f"[{character.lower()}{character.upper()}]"
         if character.isalpha() and len(character.lower() + character.upper()) == 2
-        else re.sub(r"([.?+*|{}\[\]()\"\\#@&<>~^$-])", r"\\\1", character)
+        else escaped(character)
         for character in beginning
     )
     return f"(.*[^a-zA-Z0-9])?{''.join(letters)}.*"
 
 
-def _suggestion(operator: str, bucket: Mapping[str, Any]) -> Suggestion | None:
+def _suggestion(operator: str, bucket: Mapping[str, Any]) -> FacetAnswer | None:
     shown = str(bucket["key"])
     value = parseaddr(shown)[1] if operator == "from" else shown
     if not value or '"' in value:
         return None  # the query language has no way to write it
-    return Suggestion(str(Term(operator, value)), shown, bucket["doc_count"])
+    return FacetAnswer(name=shown, count=bucket["doc_count"], query=str(Term(operator, value)))

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from email.message import Message
-from types import TracebackType
 from typing import Self
 
 from connectors.errors import ConfigurationError
@@ -25,7 +24,6 @@ from streams.extractors.assembly import (
     Assembly,
     AttachmentResult,
     Metadata,
-    Segment,
     raw_name,
     safe_name,
 )
@@ -38,16 +36,7 @@ from streams.once import Once
 from streams.parser_pool import Job, ParserDiedError, ParserPool, ParserTimedOutError, PoolConfig
 from streams.scanning import Scanner, Scanning
 
-__all__ = [
-    "AttachmentResult",
-    "EngineConfig",
-    "EphemeralAttachmentHandler",
-    "Metadata",
-    "Payload",
-    "Scanner",
-    "Segment",
-    "safe_name",
-]
+__all__ = ["AttachmentResult", "EngineConfig", "EphemeralAttachmentHandler", "Metadata", "Payload"]
 
 Payload = bytes | bytearray | memoryview | AsyncIterator[bytes]
 
@@ -104,18 +93,8 @@ class EphemeralAttachmentHandler:
         await self._pool.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._pool.__aexit__(kind, error, trace)
-
-    @property
-    def protections(self) -> list[str]:
-        """What parsers are kept from, on this machine."""
-        return self._pool.protections
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
 
     async def process_attachment(
         self,

@@ -7,6 +7,8 @@ fetches and extracts. Nothing here knows Faust or Elasticsearch.
 import asyncio
 import logging
 import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from connectors.errors import (
     AuthorizationError,
@@ -37,6 +39,8 @@ from streams.message import PATIENCE_SECONDS, FetchedMessage, MessageExtractor, 
 
 log = logging.getLogger(__name__)
 
+Asked = TypeVar("Asked", MessageChange, Deferred)
+
 # Messages of one mailbox fetched side by side, live ones and others. The parser pool and the quota are the
 # real limits; this hides latency.
 LIVE_IN_FLIGHT, BACKGROUND_IN_FLIGHT = 4, 8
@@ -46,7 +50,7 @@ THROTTLED_MILLISECONDS = 15_000
 SCANNER_MILLISECONDS = 30_000
 # A mailbox whose credentials fail is looked at by a person; its events wait meanwhile.
 PARKED_MILLISECONDS = 600_000
-# What the metrics call the stage of a lane.
+# What metrics and traces call the stage of a lane.
 _STAGES = {"fast": "extract", "slow": "slow"}
 
 
@@ -73,16 +77,26 @@ class Extract:
 
     async def handle_change(self, record: Record) -> None:
         """Settle one event of ``mail.changes`` or ``mail.backfill``. Raises only to stop the worker."""
+        await self._handle(record, MessageChange, self._change)
+
+    async def handle_deferred(self, record: Record) -> None:
+        """Settle one event of ``mail.deferred``. Raises only to stop the worker."""
+        await self._handle(record, Deferred, self._deferred)
+
+    async def _handle(
+        self, record: Record, kind: type[Asked], settle: Callable[[Record, Asked], Awaitable[None]]
+    ) -> None:
         try:
-            change = MessageChange.decode(record.value or b"", record.headers)
+            event = kind.decode(record.value or b"", record.headers)
         except ValueError as error:
-            await self._undecodable(record, error)
+            self._count("dead_letter")
+            await self._dead_letters.write(record, undecodable(error))
             return
         with (
-            about(change.mailbox_id, change.message_id),
-            span("extract", record.headers, change.mailbox_id, change.message_id),
+            about(event.mailbox_id, event.message_id),
+            span(_STAGES[self._lane], record.headers, event.mailbox_id, event.message_id),
         ):
-            await self._change(record, change)
+            await settle(record, event)
 
     async def _change(self, record: Record, change: MessageChange) -> None:
         if change.kind is ChangeKind.UPSERT:
@@ -99,19 +113,6 @@ class Extract:
             # Labels and deletions never wait for the fetches of others.
             await self._documents.send(_registers_of(change), live=change.origin == "history")
             self._done()
-
-    async def handle_deferred(self, record: Record) -> None:
-        """Settle one event of ``mail.deferred``. Raises only to stop the worker."""
-        try:
-            work = Deferred.decode(record.value or b"", record.headers)
-        except ValueError as error:
-            await self._undecodable(record, error)
-            return
-        with (
-            about(work.mailbox_id, work.message_id),
-            span("slow", record.headers, work.mailbox_id, work.message_id),
-        ):
-            await self._deferred(record, work)
 
     async def _deferred(self, record: Record, work: Deferred) -> None:
         wait_milliseconds = _wait_milliseconds(record, work)
@@ -183,10 +184,8 @@ class Extract:
             lambda: client.message(work.message_id, raw=work.fetch == "raw", background=background)
         )
         fetched = FetchedMessage(mailbox, client, message, background)
-        if work.parts:
-            await self._extractor.read_again(fetched, work.parts)
-        elif work.part_path:
-            await self._extractor.read_part(fetched, work.part_path)
+        if parts := work.parts or ({work.part_path: 0} if work.part_path else {}):
+            await self._extractor.read_parts(fetched, parts)
         else:
             await self._extractor.upsert(fetched)
         latency_seconds = (now_milliseconds() - work.emitted_at) / 1000
@@ -203,10 +202,6 @@ class Extract:
 
     def _count(self, outcome: str) -> None:
         stage_events_counter.labels(stage=_STAGES[self._lane], outcome=outcome).inc()
-
-    async def _undecodable(self, record: Record, error: ValueError) -> None:
-        self._count("dead_letter")
-        await self._dead_letters.write(record, undecodable(error))
 
     async def _fail(self, record: Record, work: Deferred, error: Exception, attempts: int) -> None:
         self._count("dead_letter")
@@ -238,34 +233,13 @@ def _wait_milliseconds(record: Record, work: Deferred) -> int:
 
 
 def _registers_of(change: MessageChange) -> list[AnyRegister]:
+    as_of: dict[str, Any] = {
+        name: getattr(change, name) for name in ("mailbox_id", "message_id", "epoch", "history_id")
+    }
+    label_ids = change.label_ids or ()
     if change.kind is ChangeKind.DELETE:
-        return [
-            DeletedRegister(
-                mailbox_id=change.mailbox_id,
-                message_id=change.message_id,
-                epoch=change.epoch,
-                history_id=change.history_id,
-                reason="absent" if change.origin == "audit" else "deleted",
-            )
-        ]
+        return [DeletedRegister(**as_of, reason="absent" if change.origin == "audit" else "deleted")]
     if change.kind is ChangeKind.LABELS:
-        return [
-            LabelsRegister(
-                mailbox_id=change.mailbox_id,
-                message_id=change.message_id,
-                epoch=change.epoch,
-                history_id=change.history_id,
-                label_ids=change.label_ids or (),
-            )
-        ]
-    return [
-        LabelRegister(
-            mailbox_id=change.mailbox_id,
-            message_id=change.message_id,
-            epoch=change.epoch,
-            history_id=change.history_id,
-            label_id=label_id,
-            present=change.kind is ChangeKind.LABEL_ADDED,
-        )
-        for label_id in change.label_ids or ()
-    ]
+        return [LabelsRegister(**as_of, label_ids=label_ids)]
+    present = change.kind is ChangeKind.LABEL_ADDED
+    return [LabelRegister(**as_of, label_id=label_id, present=present) for label_id in label_ids]

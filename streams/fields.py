@@ -32,6 +32,11 @@ REPEATED = (
 )
 # As of when it is known what labels it wears and that it is there, and by whom.
 ORIGIN = ("epoch", "history_id", "sources")
+# What an attachment's document takes from its content as it is.
+_OF_AN_ATTACHMENT = (
+    *("filename", "raw_filename", "content_type", "declared_content_type", "size_bytes", "sha256"),
+    *("signature", "skipped_reason", "seconds", "pages", "author", "title", "created", "inline", "truncated"),
+)
 # What the model reads beside a chunk (256 pieces less ``CHUNK_PIECES``).
 HEADING_CHARACTERS = 100
 
@@ -232,21 +237,16 @@ def heading_fields(register: ContentRegister) -> dict[str, Any]:
     """What a message says about itself before its text."""
     content = register.message
     assert content is not None, "the register of the empty part path carries a message"
+    receivers = {"to": content.to, "cc": content.cc, "bcc": content.bcc, "reply_to": content.reply_to}
     return _known(
         {
             "thread_id": content.thread_id,
             "rfc_message_id": content.rfc_message_id,
             "subject": content.subject,
             "sender": content.sender,
-            "to": list(content.to),
-            "cc": list(content.cc),
-            "bcc": list(content.bcc),
-            "reply_to": list(content.reply_to),
             "sender_address": address_forms([content.sender]),
-            "to_address": address_forms(content.to),
-            "cc_address": address_forms(content.cc),
-            "bcc_address": address_forms(content.bcc),
-            "reply_to_address": address_forms(content.reply_to),
+            **{name: list(people) for name, people in receivers.items()},
+            **{f"{name}_address": address_forms(people) for name, people in receivers.items()},
             "sent_at": content.sent_at,
             "subject_stems": stemmed(content.subject),
         }
@@ -282,25 +282,11 @@ def attachment_fields(register: ContentRegister) -> dict[str, Any]:
     text = "\n\n".join(segment.text for segment in content.segments)
     return _known(
         {
-            "filename": content.filename,
-            "raw_filename": content.raw_filename,
-            "content_type": content.content_type,
-            "declared_content_type": content.declared_content_type,
-            "size_bytes": content.size_bytes,
-            "sha256": content.sha256,
+            **{name: getattr(content, name) for name in _OF_AN_ATTACHMENT},
             "outcome": content.outcome.value,
             "scan": content.scan.value,
-            "signature": content.signature,
-            "skipped_reason": content.skipped_reason,
             "engines": list(content.engines),
             "engine_version": register.version.engine,
-            "seconds": content.seconds,
-            "pages": content.pages,
-            "author": content.author,
-            "title": content.title,
-            "created": content.created,
-            "inline": content.inline,
-            "truncated": content.truncated,
             "text": text,
             "has_attachment": True,
             "names_stems": stemmed(

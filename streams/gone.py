@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 
 from connectors.kafka import Producer, Record, Send, Table
 from schemas.events import MailboxRecord, MailboxState, suppressed_key
 from schemas.registers import AnyRegister, ContentRegister, DeletedRegister
-from streams.mailboxes import REGISTRY_SECONDS
 
 
 class Gone:
@@ -18,16 +15,11 @@ class Gone:
     def __init__(self, registry: Table, producer: Producer | None) -> None:
         self._registry = registry
         self._producer = producer
-        self._read_at = time.monotonic()
-        self._reading = asyncio.Lock()
         self._mailboxes: dict[str, tuple[bytes | None, MailboxRecord | None]] = {}
 
     async def refresh(self) -> None:
         """Read on, unless that was done just now. Raises UnavailableError."""
-        async with self._reading:
-            if time.monotonic() - self._read_at > REGISTRY_SECONDS:
-                await self._registry.catch_up()
-                self._read_at = time.monotonic()
+        await self._registry.refresh()
 
     def has(self, register: AnyRegister) -> bool:
         """Whether the register belongs to what was purged. Not so the one that says that a message was."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,23 +10,17 @@ from typing import Protocol
 from connectors.broker import Broker
 from connectors.gmail.message import MailMessage
 from connectors.kafka import Table
+from connectors.spending import Spender
 from schemas import topics
 from schemas.events import MailboxRecord, credential_key, suppressed_key
 
-# How old the picture of the registry may be: a purge is honoured within this time.
-REGISTRY_SECONDS = 2.0
 
-
-class Mailbox(Protocol):
+class Mailbox(Spender, Protocol):
     """What extract asks of a mailbox. ``background`` work waits for all that is not."""
 
     @property
     def paused_seconds(self) -> float:
         """How long no request is welcome; 0 when there may be some."""
-
-    @property
-    def spent(self) -> tuple[int, int]:
-        """Bytes received and requests sent since the start."""
 
     async def message(self, message_id: str, *, raw: bool = False, background: bool = False) -> MailMessage:
         """The message with its MIME tree, ``raw`` with every body. Raises NotFoundError."""
@@ -56,8 +48,6 @@ class Mailboxes:
         self._table = table
         self._open = open_mailbox
         self._opened: dict[str, _Opened] = {}
-        self._read_at = time.monotonic()
-        self._reading = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -69,12 +59,11 @@ class Mailboxes:
             yield cls(table, open_mailbox)
 
     async def record(self, mailbox_id: str) -> MailboxRecord | None:
-        """The mailbox's record, at most REGISTRY_SECONDS old; None when there is no such mailbox."""
-        async with self._reading:
-            stale = time.monotonic() - self._read_at > REGISTRY_SECONDS
-            if stale or mailbox_id not in self._table.values:
-                await self._table.catch_up()
-                self._read_at = time.monotonic()
+        """The mailbox's record, at most REFRESH_SECONDS old; None when there is no such mailbox."""
+        if mailbox_id in self._table.values:
+            await self._table.refresh()
+        else:
+            await self._table.catch_up()
         value = self._table.values.get(mailbox_id)
         return MailboxRecord.decode(value) if value is not None else None
 

@@ -1,7 +1,7 @@
 """One fetched message: its labels, its text, and every attachment through the ephemeral engine.
 
-``MessageExtractor.upsert`` is the fast lane: everything but OCR. ``read_part`` is the slow lane: one
-attachment again, this time to its end. Both end in registers; no bytes outlive the call.
+``MessageExtractor.upsert`` is the fast lane: everything but OCR. ``read_parts`` is the slow lane:
+some parts again, this time to their end. Both end in registers; no bytes outlive the call.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from connectors.errors import MailstreamError, NotFoundError
@@ -78,12 +78,9 @@ class MessageExtractor:
         """Raises ScannerUnavailableError where attachments could not be read now."""
         await self._engine.require_scanner()
 
-    async def read_part(self, fetched: FetchedMessage, part_path: str) -> None:
-        """Send the content of one attachment and of all that it holds, OCR included."""
-        await self.read_again(fetched, {part_path: 0})
-
-    async def read_again(self, fetched: FetchedMessage, parts: Mapping[str, int]) -> None:
-        """Send the content of some parts, OCR included; the message's own is that of the empty path.
+    async def read_parts(self, fetched: FetchedMessage, parts: Mapping[str, int]) -> None:
+        """Send the content of some parts and of all that they hold, OCR included; the message's own is that
+        of the empty path.
 
         ``parts`` says which verdict stood on each: what is found clean now takes back that it was not.
         """
@@ -258,33 +255,17 @@ def _labels_register(fetched: FetchedMessage) -> LabelsRegister:
 def _register(
     fetched: FetchedMessage, leaf: mime.Leaf, result: AttachmentResult, standing: int
 ) -> ContentRegister:
-    metadata = result.metadata
     return _content_register(
         fetched,
         _part_path(leaf, result),
         AttachmentContent(
-            filename=metadata.filename,
-            raw_filename=metadata.raw_filename,
-            content_type=metadata.content_type,
-            declared_content_type=metadata.declared_content_type,
-            size_bytes=metadata.size_bytes,
-            sha256=metadata.sha256,
+            **asdict(result.metadata),
             outcome=result.outcome,
             scan=result.scan,
             signature=result.signature,
             skipped_reason=result.skipped_reason,
             engines=result.engines,
-            seconds=metadata.seconds,
-            pages=metadata.pages,
-            author=metadata.author,
-            title=metadata.title,
-            created=metadata.created,
-            inline=metadata.inline,
-            truncated=metadata.truncated,
-            segments=tuple(
-                Segment(text=segment.text, page=segment.page, label=segment.label)
-                for segment in result.segments
-            ),
+            segments=tuple(Segment(**asdict(segment)) for segment in result.segments),
             children=tuple(_part_path(leaf, child) for child in result.children),
         ),
         standing,

@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from connectors.errors import MailstreamError
@@ -136,12 +135,7 @@ class ParserPool:
             log.warning("parser protections that are not to be had here: %s", ", ".join(missing))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for parser in (*self._idle, *self._busy):
             parser.kill()
         self._end_nursery()
@@ -156,16 +150,7 @@ class ParserPool:
             self._busy.add(parser)
             healthy = False
             try:
-                header = {
-                    "content_type": job.content_type,
-                    "filename": job.filename,
-                    "charset": job.charset,
-                    "ocr": job.ocr,
-                    "inline": job.inline,
-                    "languages": job.languages,
-                    "limits": asdict(job.limits),
-                }
-                await _send_job(parser, header, payload)
+                _send_job(parser, job, payload)
                 started = time.monotonic()
                 while True:
                     left_seconds = job.total_seconds - (time.monotonic() - started)
@@ -253,10 +238,10 @@ class ParserPool:
             self._nursery = None
 
 
-async def _send_job(parser: _Parser, header: dict[str, Any], payload: int) -> None:
+def _send_job(parser: _Parser, job: Job, payload: int) -> None:
     try:
         # A header is a few hundred bytes: it fits the socket's buffer, so this does not block.
-        socket.send_fds(parser.connection, [json.dumps(header).encode()], [payload])
+        socket.send_fds(parser.connection, [json.dumps(asdict(job)).encode()], [payload])
     except OSError as error:
         raise ParserDiedError("a parser died between two documents") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from connectors.elasticsearch import Stored, Write
 from connectors.kafka import Record
@@ -41,6 +42,17 @@ class Group:
     def seen(self) -> list[tuple[AnyRegister, int]]:
         """The registers, each with its offset in the topic."""
         return [(register, record.offset) for register, record in self.registers]
+
+    def identity(self, part_path: str) -> dict[str, Any]:
+        """The fields that say which document it is, and when it was written."""
+        return {
+            "kind": "attachment" if part_path else "message",
+            "mailbox_id": self.mailbox_id,
+            "message_id": self.message_id,
+            "message_key": message_key(self.mailbox_id, self.message_id),
+            "part_path": part_path,
+            "indexed_at": now_milliseconds(),
+        }
 
     def record_of(self, part_path: str) -> Record:
         """The record to name when the document of that part is rejected."""
@@ -84,15 +96,7 @@ def plan_message(group: Group, view: MessageView, forget_milliseconds: int) -> P
     """
     if not view.changed or MESSAGE_PATH in group.given_up:
         return None
-    identity = {
-        "kind": "message",
-        "mailbox_id": group.mailbox_id,
-        "message_id": group.message_id,
-        "message_key": message_key(group.mailbox_id, group.message_id),
-        "part_path": MESSAGE_PATH,
-        "indexed_at": now_milliseconds(),
-    }
-    fields = {**identity, **view.stored_fields()}
+    fields = {**group.identity(MESSAGE_PATH), **view.stored_fields()}
     whole = view.new_content is not None or view.stored is None or (view.was_live and not view.live)
     # Forgotten when nothing was heard of it for so long; seen again, it is not.
     if view.passed_over:
@@ -119,14 +123,7 @@ def plan_parts(group: Group, view: MessageView, stored: Mapping[str, Stored]) ->
         part = PartView.read(known)
         content = view.part_contents.get(path)
         document = group.part_document(path)
-        identity = {
-            "kind": "attachment",
-            "mailbox_id": group.mailbox_id,
-            "message_id": group.message_id,
-            "message_key": message_key(group.mailbox_id, group.message_id),
-            "part_path": path,
-            "indexed_at": now_milliseconds(),
-        }
+        identity = group.identity(path)
         if not view.live:
             if part.live:
                 tombstone = {**identity, "live": False, "registers": {}}

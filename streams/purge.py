@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from connectors.broker import Broker
 from connectors.elasticsearch import ContentCache, Server, Versions
-from connectors.kafka import Log, Producer, Record, Send, Table
+from connectors.kafka import REFRESH_SECONDS, Log, Producer, Record, Send, Table
 from connectors.lag import LagMeter
 from connectors.topic_growth import other_documents
 from schemas import topics
@@ -33,10 +33,9 @@ from schemas.events import (
 )
 from schemas.identity import message_key, partition_for
 from schemas.registers import DELETED, DeletedRegister, Register, split_key
-from streams.mailboxes import REGISTRY_SECONDS
 
 # By then every stage has looked at the registry, and writes nothing more of what is purged.
-SETTLING_SECONDS = REGISTRY_SECONDS + 1.0
+SETTLING_SECONDS = REFRESH_SECONDS + 1.0
 POLL_SECONDS = 0.5
 # The server lets go of the newest deletions after half a minute.
 EXPUNGE_SECONDS, EXPUNGE_PAUSE_SECONDS = 90.0, 10.0

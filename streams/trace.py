@@ -108,7 +108,7 @@ async def trace(
     await _letters(kafka, facts, found)
     await _index(index, facts, found)
     found.steps.sort(key=lambda step: step.at or 0)
-    found.diagnosis = _diagnosis(facts, found)
+    found.diagnosis = next(_reasons(facts, found))
     return found
 
 
@@ -223,12 +223,9 @@ async def _index(index: Index, facts: _Facts, found: Trace) -> None:
         found.steps.append(Step(source.get("indexed_at"), "index", what))
 
 
-def _diagnosis(facts: _Facts, found: Trace) -> str:
-    """One plain sentence: the first thing on the message's path that explains what a person sees."""
-    return next(_reasons(facts, found))
-
-
 def _reasons(facts: _Facts, found: Trace) -> Iterator[str]:
+    """Plain sentences: the first is the diagnosis, the first thing on the message's path that explains what a
+    person sees."""
     mailbox, message, cursor = facts.mailbox, facts.documents.get(""), facts.cursor
     if mailbox.state is MailboxState.PURGED:
         yield "The mailbox was purged: nothing of it is kept or read again."

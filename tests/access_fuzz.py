@@ -92,8 +92,8 @@ class _Table:
             self.values[mailbox_id] = record.encode()
             self.values[labels_key(mailbox_id)] = labels.encode()
 
-    async def catch_up(self) -> set[str]:
-        return set()
+    async def refresh(self) -> bool:
+        return False
 
 
 class _Observer:

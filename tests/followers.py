@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka import read_all
 from devstack.maven import cache_directory, locked
 from schemas import topics
 from schemas.outcomes import Scan
 from schemas.registers import MessageState, decode_register, split_key
 from tests import serving
+from tests.records import read_all
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 120.0

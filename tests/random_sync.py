@@ -20,7 +20,6 @@ from typing import Any
 from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Observer
 from connectors.errors import UnavailableError
-from connectors.kafka import read_all
 from devstack.gmail.faults import FaultPlan, parse_faults
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
@@ -32,6 +31,7 @@ from schemas.registers import DeletedRegister, LabelRegister, LabelsRegister, Me
 from tests.mailbox_changes import LABELS, change_message
 from tests.pipelines import documents, pipeline
 from tests.pushes import by_pulling
+from tests.records import read_all
 
 ADDRESSES = ("anna@example.com", "bob@example.com", "carla@example.com")
 FIRST_MAILS = 700  # more than a page of a listing

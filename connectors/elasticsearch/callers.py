@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch, BadRequestError, NotFoundError
+from elasticsearch import AsyncElasticsearch, NotFoundError
 
 from connectors.elasticsearch.mapped import mapped
-from connectors.elasticsearch.server import Server, connected
+from connectors.elasticsearch.server import Server, connected, create_index
 from schemas.callers import CALLERS_INDEX, CallerRecord
 
 _KEYWORD = {"type": "keyword"}
@@ -47,15 +47,12 @@ class Callers:
     async def put(self, record: CallerRecord) -> None:
         """Write a caller, the index too where this is the first. Raises UnavailableError."""
         with mapped():
-            try:
-                await self._client.indices.create(
-                    index=CALLERS_INDEX,
-                    mappings=_MAPPINGS,
-                    settings={"number_of_shards": 1, "number_of_replicas": 0},
-                )
-            except BadRequestError as error:
-                if error.error != "resource_already_exists_exception":
-                    raise
+            await create_index(
+                self._client,
+                index=CALLERS_INDEX,
+                mappings=_MAPPINGS,
+                settings={"number_of_shards": 1, "number_of_replicas": 0},
+            )
             await self._client.index(
                 index=CALLERS_INDEX, id=record.caller_id, document=record.model_dump(), refresh=True
             )

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch, BadRequestError, NotFoundError
+from elasticsearch import AsyncElasticsearch, NotFoundError
 
 from connectors.elasticsearch.mapped import mapped
-from connectors.elasticsearch.server import Server, server
+from connectors.elasticsearch.server import Server, create_index, server
 from connectors.errors import MailstreamError
 from schemas import mapping
 from schemas.events import now_milliseconds
@@ -93,16 +93,13 @@ class ContentCache:
     async def ensure(self) -> None:
         """Create the index where it is missing. Safe to call from several workers."""
         with mapped():
-            try:
-                await self._client.indices.create(
-                    index=mapping.CACHE_INDEX,
-                    settings=mapping.cache_settings(),
-                    mappings=mapping.cache_mappings(),
-                    aliases={mapping.CACHE_ALIAS: {}},
-                )
-            except BadRequestError as error:
-                if error.error != "resource_already_exists_exception":
-                    raise
+            await create_index(
+                self._client,
+                index=mapping.CACHE_INDEX,
+                settings=mapping.CACHE_SETTINGS,
+                mappings=mapping.CACHE_MAPPINGS,
+                aliases={mapping.CACHE_ALIAS: {}},
+            )
 
     async def forget_ended(self, within_seconds: float = 0.0) -> int:
         """Remove what has ended or ends ``within_seconds``; how many that were. Raises UnavailableError."""

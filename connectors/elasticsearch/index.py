@@ -11,7 +11,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
 from connectors.elasticsearch.bulk import BulkSink, Stored, Write
 from connectors.elasticsearch.mapped import mapped
-from connectors.elasticsearch.server import Server, connected
+from connectors.elasticsearch.server import Server, connected, create_index
 from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from schemas import mapping
 
@@ -94,17 +94,14 @@ class Index:
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={"settings": mapping.settings(), "mappings": mappings},
+                template={"settings": mapping.SETTINGS, "mappings": mappings},
                 allow_auto_create=False,
             )
-            try:
-                await self._client.indices.create(
-                    index=mapping.index_name(),
-                    aliases={mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}},
-                )
-            except BadRequestError as error:
-                if error.error != "resource_already_exists_exception":
-                    raise
+            await create_index(
+                self._client,
+                index=mapping.index_name(),
+                aliases={mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}},
+            )
 
     async def _extend_mapping(self) -> None:
         """Add the fields that this program knows and an older index does not."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch, AuthorizationException, OrjsonSerializer
+from elasticsearch import AsyncElasticsearch, AuthorizationException, BadRequestError, OrjsonSerializer
 
 from connectors.elasticsearch.mapped import mapped
 from connectors.errors import UnavailableError
@@ -57,6 +57,15 @@ async def connected(elasticsearch: Server | str) -> AsyncIterator[AsyncElasticse
         yield client
     finally:
         await client.close()
+
+
+async def create_index(client: AsyncElasticsearch, **options: Any) -> None:
+    """Create an index, with the client's ``options``; one that somebody has created meanwhile is fine."""
+    try:
+        await client.indices.create(**options)
+    except BadRequestError as error:
+        if error.error != "resource_already_exists_exception":
+            raise
 
 
 def server(elasticsearch: Server | str) -> Server:

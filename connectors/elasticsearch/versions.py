@@ -85,18 +85,16 @@ class Versions:
         with mapped():
             await self._client.indices.create(
                 index=name,
-                settings={**mapping.settings(), "refresh_interval": "-1"},
+                settings={**mapping.SETTINGS, "refresh_interval": "-1"},
                 mappings=await suited_mappings(self._client, analyzer, encoder),
             )
         return next(version for version in await self.all() if version.name == name)
 
     async def finish(self, version: Version) -> None:
         """Make everything written visible, now and from now on."""
-        interval = mapping.settings()["refresh_interval"]
+        shown = {"index.refresh_interval": mapping.SETTINGS["refresh_interval"]}
         with mapped():
-            await self._client.indices.put_settings(
-                index=version.name, settings={"index.refresh_interval": interval}
-            )
+            await self._client.indices.put_settings(index=version.name, settings=shown)
             await self._client.indices.refresh(index=version.name)
 
     async def drop(self, version: Version) -> None:

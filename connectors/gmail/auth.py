@@ -14,14 +14,13 @@ from google_auth_oauthlib.flow import InstalledAppFlow, WSGITimeoutError
 from oauthlib.oauth2 import OAuth2Error
 
 from connectors.errors import AuthorizationError, ConfigurationError
-from connectors.gmail.client import gmail_users
+from connectors.gmail.client import google_service
 from connectors.gmail.mapped import mapped
 
 # Reading is all that this product ever asks for.
 SCOPES = ("https://www.googleapis.com/auth/gmail.readonly",)
 # IMAP has no smaller one than the whole mailbox.
 IMAP_SCOPES = ("https://mail.google.com/",)
-CONSENT_SECONDS = 300
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -57,7 +56,7 @@ def ask_consent(
     address: str,
     *,
     open_browser: bool,
-    timeout_seconds: int = CONSENT_SECONDS,
+    timeout_seconds: int,
     scopes: tuple[str, ...] = SCOPES,
 ) -> dict[str, Any]:
     """Have a person grant access to ``address`` in a browser; returns the credentials' JSON.
@@ -110,5 +109,6 @@ def ask_consent(
 def granted_address(info: dict[str, Any], address: str, endpoint: str | None) -> str:
     """Whose mailbox these credentials open. Raises AuthorizationError, GmailUnavailableError."""
     credentials = credentials_from(info, address)
-    profile = mapped(lambda: gmail_users(endpoint, credentials).getProfile(userId="me").execute())
+    users = google_service("gmail", "v1", endpoint, credentials=credentials).users()
+    profile = mapped(lambda: users.getProfile(userId="me").execute())
     return str(profile["emailAddress"])

@@ -55,31 +55,22 @@ _HISTORY_KINDS = (
 )
 
 
-def gmail_users(endpoint: str | None, credentials: Credentials) -> Any:
-    """Google's own client for a command that asks one thing, without pacing."""
-    options = ClientOptions(api_endpoint=endpoint) if endpoint else None
+def google_service(name: str, version: str, endpoint: str | None, **access: Any) -> Any:
+    """Google's own client of one of its APIs, without pacing; ``endpoint`` None is Google's own, ``access``
+    the ``credentials``, or an ``http`` that has them."""
     return build(
-        "gmail",
-        "v1",
-        credentials=credentials,
-        client_options=options,
-        static_discovery=True,
+        name,
+        version,
+        client_options=ClientOptions(api_endpoint=endpoint) if endpoint else None,
+        static_discovery=True,  # the description of the API ships with the library: nothing is fetched
         cache_discovery=False,
-    ).users()
+        **access,
+    )
 
 
 @cache
 def _service(endpoint: str | None) -> Any:
-    # The description of the API ships with the library; nothing is fetched to build this.
-    options = ClientOptions(api_endpoint=endpoint) if endpoint else None
-    return build(
-        "gmail",
-        "v1",
-        http=httplib2.Http(),
-        client_options=options,
-        static_discovery=True,
-        cache_discovery=False,
-    )
+    return google_service("gmail", "v1", endpoint, http=httplib2.Http())
 
 
 class GmailClient:

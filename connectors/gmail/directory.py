@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from google.api_core.client_options import ClientOptions
-from googleapiclient.discovery import build
-
 from connectors.gmail.auth import credentials_from
+from connectors.gmail.client import google_service
 from connectors.gmail.mapped import mapped
 
 USERS_SCOPE = "https://www.googleapis.com/auth/admin.directory.user.readonly"
@@ -37,14 +35,8 @@ class Directory:
 
     def __init__(self, info: dict[str, Any], admin: str, endpoint: str | None, *, with_groups: bool) -> None:
         scopes = (USERS_SCOPE, MEMBERS_SCOPE) if with_groups else (USERS_SCOPE,)
-        self._service = build(
-            "admin",
-            "directory_v1",
-            credentials=credentials_from(info, admin, scopes),
-            client_options=ClientOptions(api_endpoint=endpoint) if endpoint else None,
-            static_discovery=True,
-            cache_discovery=False,
-        )
+        credentials = credentials_from(info, admin, scopes)
+        self._service = google_service("admin", "directory_v1", endpoint, credentials=credentials)
 
     def users(self, domain: str, choice: Choice) -> list[User]:
         """Every user of the domain, by address. Raises GmailError and what is below it."""

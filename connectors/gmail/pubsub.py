@@ -6,13 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from google.api_core.client_options import ClientOptions
 from google.oauth2 import service_account
 from google_auth_httplib2 import AuthorizedHttp
-from googleapiclient.discovery import build
 
 from connectors.errors import ConfigurationError
-from connectors.gmail.client import google_http
+from connectors.gmail.client import google_http, google_service
 from connectors.gmail.mapped import mapped
 
 SCOPES = ("https://www.googleapis.com/auth/pubsub",)
@@ -22,23 +20,16 @@ MAX_MESSAGES = 100
 class Subscription:
     """A pull subscription. ``endpoint`` None is Google's own."""
 
-    def __init__(self, name: str, credentials_file: Path, endpoint: str | None = None) -> None:
+    def __init__(self, name: str, credentials_file: Path, endpoint: str | None) -> None:
         try:
             credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
                 str(credentials_file), scopes=SCOPES
             )
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"GOOGLE_CREDENTIALS_FILE cannot be used: {error}") from error
-        service = build(
-            "pubsub",
-            "v1",
-            http=AuthorizedHttp(credentials, http=google_http()),
-            client_options=ClientOptions(api_endpoint=endpoint) if endpoint else None,
-            static_discovery=True,
-            cache_discovery=False,
-        )
+        http = AuthorizedHttp(credentials, http=google_http())
         self._name = name
-        self._requests = service.projects().subscriptions()
+        self._requests = google_service("pubsub", "v1", endpoint, http=http).projects().subscriptions()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="pubsub")  # httplib2 is for one thread
 
     async def pull(self) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ late, early, or not at all.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import time
@@ -21,6 +20,7 @@ from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
 
 from connectors.errors import TokenForbiddenError, TokenRefusedError, UnavailableError
+from connectors.gmail.message import decode_base64url
 from connectors.kafka import Producer, Send, Table
 from connectors.tracing import headers, span
 from schemas import topics
@@ -33,7 +33,6 @@ CLOCK_SKEW_SECONDS = 10
 CERTIFICATES_SECONDS, CERTIFICATES_TIMEOUT_SECONDS = 3_600.0, 10.0
 # A key id nobody knows may be a new one: look, but not as often as anybody can invent one.
 UNKNOWN_KEY_SECONDS = 10.0
-REGISTRY_SECONDS = 2.0
 # A hint that has been passed on needs no repetition for that long. Then the source may have lost it.
 FORWARDED_SECONDS = 60.0
 
@@ -113,8 +112,7 @@ class Notice:
 def read_notice(message: Any) -> Notice | None:
     """Read a PubsubMessage; None where it is no notice of Gmail's."""
     try:
-        data = str(message["data"])
-        content = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
+        content = json.loads(decode_base64url(str(message["data"])))
         published = message.get("publishTime") or message.get("publish_time")
         at = int(datetime.fromisoformat(published).timestamp() * 1000) if published else now_milliseconds()
         # Gmail has been seen to send the historyId as a number and as a string.
@@ -135,9 +133,7 @@ class Hints:
     def __init__(self, producer: Producer, registry: Table) -> None:
         self._producer = producer
         self._registry = registry
-        self._reading = asyncio.Lock()
-        self._read_at = float("-inf")
-        self._mailboxes: dict[str, list[str]] = {}  # lower-case address -> mailbox ids
+        self._mailboxes: dict[str, list[str]] | None = None  # lower-case address -> mailbox ids
         self._forwarded: dict[str, tuple[int, float]] = {}  # mailbox id -> (historyId, when)
 
     async def forward(self, notice: Notice) -> int:
@@ -161,17 +157,14 @@ class Hints:
         return bool(await self._ids_of(address))
 
     async def _ids_of(self, address: str) -> list[str]:
-        async with self._reading:
-            if time.monotonic() - self._read_at > REGISTRY_SECONDS:
-                await self._registry.catch_up()
-                self._read_at = time.monotonic()
-                self._mailboxes = {}
-                for key, value in self._registry.values.items():
-                    if "/" in key:
-                        continue
-                    record = MailboxRecord.decode(value)
-                    if record.state is MailboxState.LIVE:
-                        self._mailboxes.setdefault(record.address.lower(), []).append(record.mailbox_id)
-                known = {mailbox_id for ids in self._mailboxes.values() for mailbox_id in ids}
-                self._forwarded = {key: at for key, at in self._forwarded.items() if key in known}
+        if await self._registry.refresh() or self._mailboxes is None:
+            self._mailboxes = {}
+            for key, value in self._registry.values.items():
+                if "/" in key:
+                    continue
+                record = MailboxRecord.decode(value)
+                if record.state is MailboxState.LIVE:
+                    self._mailboxes.setdefault(record.address.lower(), []).append(record.mailbox_id)
+            known = {mailbox_id for ids in self._mailboxes.values() for mailbox_id in ids}
+            self._forwarded = {key: at for key, at in self._forwarded.items() if key in known}
         return self._mailboxes.get(address.lower(), [])

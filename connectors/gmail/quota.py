@@ -13,11 +13,10 @@ import asyncio
 import heapq
 import itertools
 import math
-import random
 from dataclasses import dataclass, replace
 from weakref import WeakSet, finalize
 
-from connectors.errors import RateLimitedError
+from connectors.errors import RateLimitedError, backoff_seconds
 from connectors.gmail.window import Clock, Window
 from connectors.metrics import gmail_api_quota_gauge, gmail_requests_waiting_gauge
 
@@ -27,7 +26,6 @@ _COMMON = {
     "history.list": 2,
     "messages.list": 5,
     "watch": 100,
-    "stop": 50,
 }
 COSTS: dict[str, dict[str, int]] = {
     "new": {**_COMMON, "messages.get": 20, "attachments.get": 20},
@@ -258,7 +256,7 @@ class GmailRateLimiter:
                     self._in_flight_limit = max(self._in_flight_limit / 2, 1.0)
                 case _:
                     self._units.shrink()
-        backoff = min(0.5 * 2**self._refusals, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
+        backoff = backoff_seconds(self._refusals, MAX_BACKOFF_SECONDS, first=0.5)
         self.pause(error.retry_after_seconds or backoff)
 
     def pause(self, seconds: float) -> None:

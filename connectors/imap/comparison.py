@@ -9,18 +9,23 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from schemas.events import ChangeKind, MailboxRecord, MessageChange, Observation
+from schemas.events import ChangeKind, MailboxRecord, MessageChange, Observation, day_of
 from schemas.identity import label_id_of, message_key
 from schemas.registers import AnyRegister, MessageState
+from schemas.topics import DAY_MILLISECONDS
 
-DAY_MILLISECONDS = 86_400_000
 SAMPLE_IDS = 20
 # What IMAP cannot show.
 _API_ONLY = ("CATEGORY_", "CHAT")
-KINDS = ("only_imap", "only_api", "labels", "contents")
+# Differences by kind, in words.
+KINDS = {
+    "only_imap": "that only IMAP has",
+    "only_api": "that only the API has",
+    "labels": "have other labels",
+    "contents": "have other contents",
+}
 
 
 @dataclass
@@ -58,19 +63,7 @@ class Comparison:
 
     def reasons(self, days: float) -> list[str]:
         """Why not to switch; nothing where there is no reason. ``days``: how long a dual run must last."""
-        words = {
-            "only_imap": "only IMAP has",
-            "only_api": "only the API has",
-            "labels": "have other labels",
-            "contents": "have other contents",
-        }
-        found = [
-            f"{len(ids)} messages {words[kind]}"
-            if kind in ("labels", "contents")
-            else f"{len(ids)} messages that {words[kind]}"
-            for kind, ids in self.differences.items()
-            if ids
-        ]
+        found = [f"{len(ids)} messages {KINDS[kind]}" for kind, ids in self.differences.items() if ids]
         if self.begun_at is None:
             found.append("IMAP has observed nothing: set the mailbox's source to dual")
         elif self.days < days:
@@ -140,7 +133,7 @@ def compare(
             result.unread += same is None
         if kind is not None:
             result.differences[kind].append(message_id)
-            days[_day(found.moved.get(message_id) or got_at or now)].differences += 1
+            days[day_of(found.moved.get(message_id) or got_at or now)].differences += 1
     result.by_day = dict(days)
     return result
 
@@ -157,7 +150,7 @@ class _Observed:
     imap_seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, said: Observation) -> None:
-        result, day = self.result, self.days[_day(said.observed_at)]
+        result, day = self.result, self.days[day_of(said.observed_at)]
         if said.kind == "spent":
             day.api_bytes += said.spent_bytes
             day.api_requests += said.spent_requests
@@ -177,7 +170,7 @@ class _Observed:
             day.observed += 1
             if said.received_at is not None and said.received_at >= result.begun_at:
                 seconds = (said.observed_at - said.received_at) / 1000
-                self.imap_seconds[_day(said.observed_at)].append(seconds)
+                self.imap_seconds[day_of(said.observed_at)].append(seconds)
 
 
 def _latencies(
@@ -196,12 +189,12 @@ def _latencies(
         if change.epoch != epoch:
             continue
         moved[change.message_id] = max(moved.get(change.message_id, 0), change.emitted_at)
-        days[_day(change.emitted_at)].api_events += 1
+        days[day_of(change.emitted_at)].api_events += 1
         at = received.get(change.message_id)
         first = change.kind is ChangeKind.UPSERT and not told[change.message_id]
         if first and change.origin == "history" and at is not None and at >= (begun_at or 0):
             told[change.message_id] += 1
-            api_seconds[_day(change.emitted_at)].append((change.emitted_at - at) / 1000)
+            api_seconds[day_of(change.emitted_at)].append((change.emitted_at - at) / 1000)
     for day, counts in days.items():
         counts.imap_seconds = statistics.median(imap_seconds[day]) if imap_seconds.get(day) else None
         counts.api_seconds = statistics.median(api_seconds[day]) if api_seconds.get(day) else None
@@ -243,7 +236,3 @@ def _same_contents(state: MessageState, said: Observation) -> bool | None:
     if own.message.text_sha256 is None:
         return None  # read before texts were hashed
     return own.message.text_sha256 == said.parts.get("")
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()

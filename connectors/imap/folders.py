@@ -235,8 +235,9 @@ class Looker:
         }
 
     def _seen(self, uid: int, answer: dict[bytes, Any], state: FolderState, gmail: bool) -> Seen:
+        here = plain_id(state.folder.key, state.uidvalidity, uid)
         return Seen(
-            message_id_of(state, uid, answer, gmail),
+            f"{answer[b'X-GM-MSGID']:x}" if gmail else here,
             f"{answer[b'X-GM-THRID']:x}" if gmail else None,
             self.labels(answer, state.folder),
         )
@@ -278,11 +279,6 @@ def _leave(client: IMAPClient) -> None:
 
 def _items(gmail: bool) -> str:
     return "UID FLAGS X-GM-MSGID X-GM-THRID X-GM-LABELS" if gmail else "UID FLAGS"
-
-
-def message_id_of(state: FolderState, uid: int, answer: dict[bytes, Any], gmail: bool) -> str:
-    """The message's id: the API's at Gmail, else made of folder, UIDVALIDITY and UID."""
-    return f"{answer[b'X-GM-MSGID']:x}" if gmail else plain_id(state.folder.key, state.uidvalidity, uid)
 
 
 def plain_id(key: str, uidvalidity: int, uid: int) -> str:

@@ -24,20 +24,13 @@ from connectors.errors import (
     ConfigurationError,
     EpochEndedError,
     GmailError,
-    GmailUnavailableError,
     HistoryExpiredError,
     NotFoundError,
 )
 from connectors.gmail.message import MailMessage
 from connectors.imap.connection import ImapConnection, fetch
-from connectors.imap.folders import (
-    Folder,
-    Look,
-    Looker,
-    Seen,
-    is_gmail,
-    list_folders,
-)
+from connectors.imap.folders import Folder, Look, Looker, Seen, is_gmail, list_folders
+from connectors.imap.listener import Listener
 from connectors.imap.looks import as_remembered, by_id, entries, listed, remembered
 from connectors.imap.outline import Decoder, Reference, assemble, outline, small
 from connectors.mail_source import HistoryPage, ListingPage, Position
@@ -53,9 +46,6 @@ WHOLE_MESSAGE_BYTES = 10 * 1024 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 # Sections asked for in one command.
 _SECTIONS = 100
-IDLE_POLL_SECONDS = 1.0
-# Gmail ends an IDLE after ten minutes.
-IDLE_SECONDS = 300.0
 # How long the folders' names are believed before they are listed again.
 FOLDERS_SECONDS = 60.0
 FOUND_SECONDS = 600.0
@@ -72,12 +62,11 @@ class _Place:
 
 
 class ImapMailbox:
-    """A mailbox behind one connection for work, and one that listens. Loops of one mailbox share it."""
+    """A mailbox behind one connection for work, and maybe one that listens. Its loops share it."""
 
-    def __init__(self, connection: ImapConnection, listening: ImapConnection | None = None) -> None:
+    def __init__(self, connection: ImapConnection, listener: Listener | None) -> None:
         self._connection = connection
-        self._listening = listening
-        self._idle_since: tuple[IMAPClient, float] | None = None
+        self._listener = listener
         self._looker = Looker()
         self._looking = asyncio.Lock()
         # The looks that somebody may ask the history from, by number; the newest is what is listed.
@@ -114,8 +103,8 @@ class ImapMailbox:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
-        if self._listening is not None:
-            self._listening.close()
+        if self._listener is not None:
+            self._listener.close()
 
     # --- what the source asks ------------------------------------------------------------------------
 
@@ -179,11 +168,11 @@ class ImapMailbox:
         raise ConfigurationError("a mailbox that is read over IMAP announces nothing to Pub/Sub")
 
     async def news(self) -> None:
-        """Return when the server says something in IDLE; never where it has none."""
-        if self._listening is None or not await self._listening.run(self._can_idle):
+        """Return when the server says something; never where nobody listens."""
+        if self._listener is None:
             await asyncio.Event().wait()
-            return
-        await self._listening.run(self._listen)
+        else:
+            await self._listener.news()
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -240,33 +229,6 @@ class ImapMailbox:
         ids = await self._connection.run(search, background=True)
         self._found = (query, time.monotonic() + FOUND_SECONDS, ids)
         return ids
-
-    # --- listening -----------------------------------------------------------------------------------
-
-    @staticmethod
-    def _can_idle(client: IMAPClient) -> bool:
-        return bool(client.has_capability("IDLE"))
-
-    def _listen(self, client: IMAPClient) -> None:
-        assert self._listening is not None
-        if self._idle_since is None or self._idle_since[0] is not client:
-            folder = next(
-                (folder for folder in list_folders(client) if folder.label in (None, "INBOX")), None
-            )
-            client.select_folder(folder.name if folder is not None else "INBOX", readonly=True)
-            client.idle()
-            self._idle_since = (client, time.monotonic())
-        while not self._listening.closing:
-            began = time.monotonic()
-            said = client.idle_check(timeout=IDLE_POLL_SECONDS)
-            if any(not isinstance(answer[0], bytes) for answer in said):
-                return  # numbers: of messages that came, went or changed
-            if not said and time.monotonic() - began < IDLE_POLL_SECONDS / 2:
-                raise GmailUnavailableError("the mail server hung up")
-            if time.monotonic() - self._idle_since[1] > IDLE_SECONDS:
-                client.idle_done()
-                client.idle()
-                self._idle_since = (client, time.monotonic())
 
     # --- what extract asks ---------------------------------------------------------------------------
 

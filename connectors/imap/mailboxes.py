@@ -13,10 +13,11 @@ from connectors.errors import ConfigurationError
 from connectors.gmail.auth import IMAP_SCOPES, credentials_from
 from connectors.gmail.mapped import mapped
 from connectors.imap.connection import Budget, ImapAccount, ImapConnection
+from connectors.imap.listener import Listener
 from connectors.imap.mailbox import ImapMailbox
 from connectors.tls import tls_context
 from connectors.vault import Vault
-from schemas.events import CredentialRecord, MailboxRecord
+from schemas.events import MailboxRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +36,11 @@ class ImapMailboxes:
 
     def open(self, record: MailboxRecord, credential: bytes | None) -> ImapMailbox:
         """One mailbox. Raises ConfigurationError when it has no usable credentials."""
-        if credential is None:
-            raise ConfigurationError(
-                f"mailbox {record.mailbox_id} has no credentials: add it again with `mailstream mailbox add`"
-            )
-        info = self.vault.open(record.mailbox_id, CredentialRecord.decode(credential))
-        account = self._account(record, info)
+        account = self._account(record, self.vault.read(record.mailbox_id, credential))
         # Of the mailbox, not of the connection: what a new one may bring, the one before has not.
         budget = self._budgets.setdefault(record.mailbox_id, Budget(self.bytes_per_day))
-        listening = ImapConnection(account, budget) if self.listens else None
-        return ImapMailbox(ImapConnection(account, budget), listening)
+        listener = Listener(ImapConnection(account, budget)) if self.listens else None
+        return ImapMailbox(ImapConnection(account, budget), listener)
 
     def _account(self, record: MailboxRecord, info: dict[str, Any]) -> ImapAccount:
         """``info`` is Google's JSON, or {"type": "imap", "password": ...}; an object ``imap`` in the former,

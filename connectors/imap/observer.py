@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 from contextlib import aclosing
 
 from pydantic import ValidationError
 
 from connectors.broker import Broker
-from connectors.errors import EpochEndedError, MailstreamError, NotFoundError
+from connectors.errors import EpochEndedError, MailstreamError, NotFoundError, backoff_seconds
 from connectors.gmail.message import MailMessage
 from connectors.imap.mailbox import ImapMailbox
 from connectors.kafka import Producer, Send, read_partition
@@ -62,7 +61,7 @@ class Observer:
                         continue  # Gmail's ids outlive its folders: the next look begins anew
                     except MailstreamError as error:
                         failures += 1
-                        backoff = min(2.0**failures, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)
+                        backoff = backoff_seconds(failures, MAX_BACKOFF_SECONDS)
                         wait_seconds = max(error.retry_after_seconds or 0.0, backoff)
                         log.warning("IMAP cannot be observed, again in %.0f s: %s", wait_seconds, error)
                         await asyncio.sleep(wait_seconds)

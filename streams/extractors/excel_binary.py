@@ -7,21 +7,13 @@ import struct
 from collections.abc import Iterator
 
 from schemas.outcomes import Outcome
-from streams.extractors.number_format import BUILT_IN, plain, shown
+from streams.extractors.number_format import BUILT_IN, header_text, plain, shown
 from streams.extractors.result import Document, ExtractionError
 
 _BOF, _EOF, _CONTINUE, _FILEPASS, _CODEPAGE, _DATEMODE = 0x809, 0x0A, 0x3C, 0x2F, 0x42, 0x22
 _SHEET, _SST, _FORMAT, _XF, _HEADER, _FOOTER = 0x85, 0xFC, 0x41E, 0xE0, 0x14, 0x15
 _LABELSST, _LABEL, _RSTRING, _NUMBER, _RK, _MULRK = 0xFD, 0x204, 0xD6, 0x203, 0x27E, 0xBD
-_FORMULA, _STRING, _BOOLERR, _TXO, _HLINK, _SERIES_TEXT, _NOTE = (
-    0x06,
-    0x207,
-    0x205,
-    0x1B6,
-    0x1B8,
-    0x100D,
-    0x1C,
-)
+_STRING, _BOOLERR, _TXO, _HLINK, _SERIES_TEXT, _NOTE = 0x207, 0x205, 0x1B6, 0x1B8, 0x100D, 0x1C
 _EXCEL_2 = (0x02, 0x03, 0x04)  # an integer, a number, a text
 _FORMULAS = (0x06, 0x206, 0x406)
 ERRORS = {
@@ -34,7 +26,6 @@ ERRORS = {
     0x2A: "#N/A",
 }
 _BIFF_8 = 0x0600
-_HEADER_CODES = re.compile(r'&(?:"[^"]*"|\d+|[A-Z&])', re.IGNORECASE)
 _URL = re.compile(rb"(?:(?:h\0t\0t\0p\0|f\0t\0p\0|m\0a\0i\0l\0t\0o\0|f\0i\0l\0e\0)(?:[\x20-\x7e]\0)+)")
 
 
@@ -225,7 +216,7 @@ class _Workbook:
         body = parts[0]
         if kind in (_HEADER, _FOOTER) and body:
             text = self._long(body) if self._biff_8 else self._short(body)
-            self._say(sheet, _HEADER_CODES.sub(" ", text))
+            self._say(sheet, header_text(text))
         elif kind == _TXO:
             if len(parts) > 1 and parts[1]:
                 wide = parts[1][0] & 1

@@ -9,8 +9,7 @@ from streams.extractors import markup, xml
 from streams.extractors.pictures import embed_base64
 from streams.extractors.result import Document, ExtractionError
 
-_FACTS = {"title": "title", "Title": "title", "creator": "author", "Author": "author", "created": "created"}
-_FACTS["Created"] = "created"
+_FACTS = {"title": "title", "creator": "author", "author": "author", "created": "created"}
 
 
 def extract_flat_office(document: Document) -> None:
@@ -22,7 +21,7 @@ def extract_flat_office(document: Document) -> None:
         raise ExtractionError(Outcome.CORRUPT)
     for node in root.iter("{*}coreProperties", "{*}DocumentProperties"):
         for fact in node:
-            if (name := _FACTS.get(xml.local_name(fact))) and (fact.text or "").strip():
+            if (name := _FACTS.get(xml.local_name(fact).lower())) and (fact.text or "").strip():
                 document.facts[name] = fact.text.strip()
     if xml.local_name(root) == "Workbook":
         _emit_sheets(document, root)

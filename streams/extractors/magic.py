@@ -77,7 +77,6 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
 BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 LHA = re.compile(rb"..-l[hz][0-9ds]-", re.DOTALL)
 BITMAP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
-TAR_MAGIC = (257, b"ustar")
 # ISO base media files name their kind after their first box's length.
 BOX_BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "image/heic"),

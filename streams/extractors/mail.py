@@ -41,15 +41,12 @@ def extract_mail(document: Document) -> None:
     inline = inline_paths(root)
     for leaf in mime.attachments(root):
         part = leaf.part
-        assert document.read is not None
-        document.read(
-            document.child(
-                part.body or b"",
-                filename=part.filename,
-                declared_content_type=part.content_type,
-                charset=part.charset,
-                inline=leaf.path in inline,
-            )
+        document.embedded(
+            part.body or b"",
+            filename=part.filename,
+            declared_content_type=part.content_type,
+            charset=part.charset,
+            inline=leaf.path in inline,
         )
 
 
@@ -91,7 +88,7 @@ def extract_cms(document: Document) -> None:
     except (PyAsn1Error, ValueError, zlib.error) as error:
         raise ExtractionError(Outcome.CORRUPT) from error
     if not inner:
-        document.skip("signature")
+        skip_signature(document)
         return
     document.is_container = True
     document.embedded(inner, declared_content_type="message/rfc822")
@@ -120,11 +117,11 @@ def _inflated(document: Document, packed: bytes) -> bytes:
 def extract_pgp(document: Document) -> None:
     """PGP: what is encrypted stays so. Raises ExtractionError, unless it is but the wrapper's version."""
     if document.payload.strip().lower() == b"version: 1":
-        document.skip("signature")
+        skip_signature(document)
         return
     raise ExtractionError(Outcome.ENCRYPTED)
 
 
 def skip_signature(document: Document) -> None:
     """A signature says who wrote something else, and nothing itself."""
-    document.skip("signature")
+    document.skipped_reason = "signature"

@@ -1,8 +1,7 @@
 """MAPI, the properties that Outlook keeps a mail in: their values, and the compressed RTF of old bodies."""
 
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +15,8 @@ SENDER_NAME, SENDER_ADDRESS, SENDER_SMTP = 0x0C1A, 0x0C1F, 0x5D01
 DISPLAY_TO, DISPLAY_CC, DISPLAY_BCC = 0x0E04, 0x0E03, 0x0E02
 SUBMITTED, DELIVERED, MESSAGE_CODEPAGE, INTERNET_CODEPAGE = 0x0039, 0x0E06, 0x3FFD, 0x3FDE
 NAME, ADDRESS, SMTP_ADDRESS = 0x3001, 0x3003, 0x39FE
-ATTACHED, SHORT_NAME, LONG_NAME, MIME_TYPE, CONTENT_ID = 0x3701, 0x3704, 0x3707, 0x370E, 0x3712
-_UNICODE, _STRING, _TIME, _OBJECT = 0x001F, 0x001E, 0x0040, 0x000D
+ATTACHED, SHORT_NAME, LONG_NAME, MIME_TYPE = 0x3701, 0x3704, 0x3707, 0x370E
+_UNICODE, _STRING, _TIME = 0x001F, 0x001E, 0x0040
 _FIXED = {2: "<h", 3: "<i", 4: "<f", 5: "<d", 11: "<H", 20: "<q"}
 _CODEPAGES = {
     65001: "utf-8",
@@ -37,19 +36,11 @@ _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 
 _FACTS = (
     ("title", (SUBJECT,)),
-    ("author", (SENDER_NAME, SENDER_SMTP, SENDER_ADDRESS)),
+    ("author", (SENDER_NAME, SENDER_SMTP)),
     ("created", (SUBMITTED, DELIVERED)),
 )
 
 Properties = dict[int, Any]
-
-
-@dataclass
-class Message:
-    """A mail as its properties; attachments are read by whoever found them."""
-
-    properties: Properties
-    recipients: list[Properties] = field(default_factory=list)
 
 
 def codepage_of(properties: Mapping[int, Any]) -> str | None:
@@ -57,15 +48,7 @@ def codepage_of(properties: Mapping[int, Any]) -> str | None:
     number = properties.get(INTERNET_CODEPAGE) or properties.get(MESSAGE_CODEPAGE)
     if not isinstance(number, int) or number <= 0:
         return None
-    names = {
-        65001: "utf-8",
-        20127: "cp1252",
-        28591: "cp1252",
-        936: "gb18030",
-        54936: "gb18030",
-        50220: "iso2022_jp",
-    }
-    return names.get(number) or codec_name(f"cp{number}")
+    return _CODEPAGES.get(number) or codec_name(f"cp{number}")
 
 
 def value_of(kind: int, raw: bytes, charset: str | None) -> Any:
@@ -88,9 +71,8 @@ def _time(ticks: int) -> str | None:
         return None
 
 
-def emit_message(document: Document, message: Message, rtf_to_text: Callable[[bytes], str]) -> None:
-    """Headers, recipients and body as the document's text."""
-    properties = message.properties
+def emit_message(document: Document, properties: Properties, recipients: Iterable[Properties] = ()) -> None:
+    """Headers, recipients and body as the document's text; a body that is there as RTF only is a child."""
     lines: list[str] = []
 
     def line(name: str, *ids: int) -> None:
@@ -103,24 +85,20 @@ def emit_message(document: Document, message: Message, rtf_to_text: Callable[[by
     for name, number in (("To", DISPLAY_TO), ("Cc", DISPLAY_CC), ("Bcc", DISPLAY_BCC)):
         line(name, number)
     line("Date", SUBMITTED, DELIVERED)
-    for recipient in message.recipients:
+    for recipient in recipients:
         said = dict.fromkeys(
             str(recipient[number]) for number in (NAME, SMTP_ADDRESS, ADDRESS) if recipient.get(number)
         )
         if said:
             lines.append("Recipient: " + " ".join(said))
-    document.text("\n".join((*lines, _body(properties, rtf_to_text))))
-    for fact, numbers in (
-        ("title", (SUBJECT,)),
-        ("author", (SENDER_NAME, SENDER_SMTP)),
-        ("created", (SUBMITTED, DELIVERED)),
-    ):
+    document.text("\n".join((*lines, _body(document, properties))))
+    for fact, numbers in _FACTS:
         value = next((v for number in numbers if isinstance(v := properties.get(number), str) and v), None)
         if value:
             document.facts[fact] = value
 
 
-def _body(properties: Properties, rtf_to_text: Callable[[bytes], str]) -> str:
+def _body(document: Document, properties: Properties) -> str:
     plain, html, rtf = (properties.get(number) for number in (BODY, HTML, RTF))
     if isinstance(plain, str) and plain.strip():
         return plain
@@ -128,7 +106,7 @@ def _body(properties: Properties, rtf_to_text: Callable[[bytes], str]) -> str:
         source = html if isinstance(html, str) else decode(html, codepage_of(properties))
         return html_to_text(source)
     if isinstance(rtf, bytes) and rtf:
-        return rtf_to_text(decompress_rtf(rtf))
+        document.embedded(decompress_rtf(rtf), declared_content_type="application/rtf")
     return ""
 
 

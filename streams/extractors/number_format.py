@@ -19,6 +19,8 @@ _NOT_CODES = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
 _DATE_TOKEN = re.compile(r"(?i)AM/PM|A/P|y+|m+|d+|h+|s+|\.0+|[^ymdhs]")
 _ELAPSED = re.compile(r"(?i)\[(h+|m+|s+)\]")
 _LITERAL = re.compile(r'"([^"]*)"|\\(.)|\[\$([^\]-]*)[^\]]*\]|_.|\*.|\[[^\]]*\]')
+# Fonts, sizes, colours and fields in the text of a header or footer.
+_HEADER_CODES = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|\d+|[A-Z&])', re.IGNORECASE)
 _MAX_CODE = 255
 _MAX_SERIAL = 2_958_466  # the year 10000
 
@@ -36,6 +38,11 @@ def shown(value: float, code: str | None, date_1904: bool = False) -> str:
     if kind != "number":
         return plain(value)
     return _number(abs(value) if section is not sections[0] else value, section)
+
+
+def header_text(text: str) -> str:
+    """What a sheet's header or footer says, without how it says it."""
+    return _HEADER_CODES.sub(" ", text).strip()
 
 
 def plain(value: float) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import olefile
 
 from schemas.outcomes import Outcome
+from streams.extractors import magic
 from streams.extractors.result import Document, ExtractionError
 
-MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _SECTOR = 512
 _PER_SECTOR = _SECTOR // 4
 _FREE, _END, _FAT, _DIFAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC
@@ -120,7 +120,7 @@ def _with_tables(sectors: list[bytes], fat: list[int], directory_start: int) -> 
     in_header += [_FREE] * (_HEADER_DIFAT - len(in_header))
     header = struct.pack(
         "<8s16sHHHHH6xIIIIIIIII109I",
-        *(MAGIC, b"", 0x3E, 3, 0xFFFE, 9, 6, 0, fat_count, directory_start, 0, 4096, _END, 0),
+        *(magic.OLE, b"", 0x3E, 3, 0xFFFE, 9, 6, 0, fat_count, directory_start, 0, 4096, _END, 0),
         *(difat_at if difat_count else _END, difat_count, *in_header),
     )
     return header + b"".join(sectors) + table + difat

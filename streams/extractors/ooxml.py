@@ -108,15 +108,12 @@ def extract_ooxml(document: Document) -> None:
             whole = not partitioned and _BODIES.get(kind, _NO_BODY).fullmatch(name)
             _emit_part(document, package, name, place, None if whole else said)
         new = [link for link in parts.links.get(name, ()) if said.is_new(link)]
-        document.text("\n".join(new), page=place.page, label=_join(place.words, "links"))
+        label = f"{place.words}, links" if place.words else "links"
+        document.text("\n".join(new), page=place.page, label=label)
     if not document.characters and not package.intact and not parts.embedded:
         raise ExtractionError(Outcome.CORRUPT)
     _facts(document, package)
     _children(document, package, parts)
-
-
-def _join(*words: str | None) -> str | None:
-    return ", ".join(filter(None, words)) or None
 
 
 def _kind(package: Package) -> str:
@@ -144,7 +141,7 @@ def _map(package: Package, sheet_names: dict[str, str]) -> _Map:
                 if kind in ("hyperlink", *_EMBEDDED) and target:
                     found.links.setdefault(name, []).append(target)
                 continue
-            if kind in _EMBEDDED | _PICTURES or (kind not in _NOT_EMBEDDED and _is_file(target)):
+            if kind in _EMBEDDED | _PICTURES or (kind not in _NOT_EMBEDDED and not _BINARY.search(target)):
                 if package.has(target):
                     found.embedded.setdefault(target, kind)
                 continue
@@ -167,10 +164,6 @@ def _map(package: Package, sheet_names: dict[str, str]) -> _Map:
         elif name.endswith(".xml") and name not in found.places:
             found.places[name] = _Place()
     return found
-
-
-def _is_file(name: str) -> bool:
-    return not _BINARY.search(name)
 
 
 def _in_order(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from lxml import etree
@@ -28,17 +30,10 @@ _SKIPPED = {
     "settings",
 }
 _LABELED = {
-    "header": "header",
-    "footer": "footer",
+    **dict.fromkeys(("header", "header-left", "header-first"), "header"),
+    **dict.fromkeys(("footer", "footer-left", "footer-first"), "footer"),
+    **dict.fromkeys(("notes", "note"), "notes"),
     "annotation": "comments",
-    "notes": "notes",
-    "note": "notes",
-}
-_LABELED |= {
-    "header-left": "header",
-    "footer-left": "footer",
-    "header-first": "header",
-    "footer-first": "footer",
 }
 
 
@@ -81,22 +76,17 @@ def extract_flat_opendocument(document: Document) -> None:
 
 def _emit(document: Document, root: Any) -> None:
     """Emit lines that stand in one place together."""
-    place: tuple[int | None, str | None] = (None, None)
-    texts: list[str] = []
     for fact, name in ((node, xml.local_name(node)) for node in root.iter("{*}meta") for node in node):
         text = (fact.text or "").strip()
         if text and name in _FACTS:
             document.facts.setdefault(_FACTS[name], text)
         elif text and name in _TOLD:
             document.text(text, label="properties")
-    for here, text in _lines(root):
-        if here != place:
-            document.text("\n".join(texts), page=place[0], label=place[1])
-            place, texts = here, []
-        texts.append(text)
-    document.text("\n".join(texts), page=place[0], label=place[1])
-    if place[0]:
-        document.facts["pages"] = max(place[0], document.facts.get("pages", 0))
+    page = None
+    for (page, label), lines in groupby(_lines(root), key=itemgetter(0)):
+        document.text("\n".join(text for _, text in lines), page=page, label=label)
+    if page:
+        document.facts["pages"] = max(page, document.facts.get("pages", 0))
 
 
 def _lines(root: Any) -> Iterator[tuple[tuple[int | None, str | None], str]]:
@@ -133,7 +123,7 @@ def _lines(root: Any) -> Iterator[tuple[tuple[int | None, str | None], str]]:
                 stack[-1].append(element.text or "")
             elif name in ("title", "desc") and (element.text or "").strip():
                 yield where, element.text.strip()
-            if name in ("soft-page-break",):
+            if name == "soft-page-break":
                 page += 1
             if name == "a" and (target := xml.attribute(element, "href")) and not target.startswith("#"):
                 yield where, target

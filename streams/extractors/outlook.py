@@ -34,7 +34,7 @@ def extract_msg(document: Document) -> None:
 def _message(document: Document, ole: olefile.OleFileIO, path: Path) -> None:
     properties = _properties(ole, path, _HEADER_BYTES[not path])
     recipients = [_properties(ole, where, 8) for where in _storages(ole, path, "__recip_version1.0_")]
-    mapi.emit_message(document, mapi.Message(properties, recipients), rtf_text(document))
+    mapi.emit_message(document, properties, recipients)
     for where in _storages(ole, path, "__attach_version1.0_"):
         _attachment(document, ole, where)
 
@@ -111,18 +111,8 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def rtf_text(document: Document) -> Any:
-    """What reads the RTF of a body, where there is no other: as a document inside."""
-
-    def read(rtf: bytes) -> str:
-        document.embedded(rtf, declared_content_type="application/rtf")
-        return ""
-
-    return read
-
-
 # TNEF ([MS-OXTNEF]): attributes one after the other, each with its length.
-_TNEF_SUBJECT, _TNEF_BODY, _TNEF_FROM = 0x8004, 0x800C, 0x8000
+_TNEF_SUBJECT, _TNEF_BODY = 0x8004, 0x800C
 _TNEF_PROPERTIES, _TNEF_ATTACHMENT_PROPERTIES, _TNEF_CODEPAGE = 0x9003, 0x9005, 0x9007
 _TNEF_NEXT, _TNEF_TITLE, _TNEF_DATA = 0x9002, 0x8010, 0x800F
 _MULTIPLE = 0x1000
@@ -158,7 +148,7 @@ def extract_tnef(document: Document) -> None:
         elif attachments and number == _TNEF_ATTACHMENT_PROPERTIES:
             attachments[-1] = _tnef_properties(data, charset) | attachments[-1]
     document.truncated |= at > len(payload) + 2
-    mapi.emit_message(document, mapi.Message(properties), rtf_text(document))
+    mapi.emit_message(document, properties)
     document.is_container = bool(attachments) and not document.characters
     for found in attachments:
         attached = found.get(mapi.ATTACHED)

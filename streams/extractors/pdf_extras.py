@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from lxml import etree
 from pypdfium2 import PdfAttachment, PdfDocument, PdfiumError, PdfPage, raw
+
+from streams.extractors import xml
 
 _MAX_OUTLINE_ITEMS = 10_000
 _MAX_NOTES_PER_PAGE = 5_000
@@ -85,7 +86,8 @@ def outline(opened: PdfDocument) -> list[str]:
 
 
 def xfa_texts(opened: PdfDocument) -> list[str]:
-    """What an XFA form shows and holds; pdfium's pages of one only ask for another program."""
+    """What an XFA form shows and holds; pdfium's pages of one only ask for another program. Raises
+    ExtractionError over the cap on XML."""
     texts: dict[str, None] = {}
     for number in range(max(raw.FPDF_GetXFAPacketCount(opened), 0)):
         size = raw.FPDF_GetXFAPacketName(opened, number, None, 0)
@@ -102,16 +104,10 @@ def xfa_texts(opened: PdfDocument) -> list[str]:
 
 
 def _xml_texts(content: bytes) -> Iterator[str]:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, recover=True)
-    try:
-        root = etree.fromstring(content, parser)
-    except (etree.XMLSyntaxError, ValueError):
-        return
-    if root is None:
-        return
-    for node in root.iter():
-        # Scripts calculate, they say nothing.
-        if isinstance(node.tag, str) and etree.QName(node).localname != "script":
+    root = xml.parse(content)
+    for node in root.iter() if root is not None else ():
+        # Scripts calculate, they say nothing; nor do comments, which have no name.
+        if xml.local_name(node) not in ("script", ""):
             for text in (node.text, node.tail):
                 if text and text.strip():
                     yield " ".join(text.split())

@@ -10,15 +10,14 @@ from schemas.outcomes import Outcome
 from streams.extractors.ole_file import Streams
 from streams.extractors.result import Document, ExtractionError
 
-_DOCUMENT, _SLIDE, _NOTES, _USER_EDIT, _DIRECTORY = 1000, 1006, 1008, 4085, 6002
-_LIST, _PERSIST, _SLIDE_ATOM, _NOTES_ATOM, _ENCRYPTION = 4080, 1011, 1007, 1009, 12052
-_UTF_16, _LATIN_1, _STRING, _OBJECT, _SHAPE_PROPERTIES = 4000, 4008, 4026, 4113, 0xF00B
+_DOCUMENT, _SLIDE, _NOTES, _DIRECTORY = 1000, 1006, 1008, 6002
+_LIST, _PERSIST, _NOTES_ATOM, _ENCRYPTION = 4080, 1011, 1009, 12052
+_UTF_16, _LATIN_1, _STRING, _OBJECT = 4000, 4008, 4026, 4113
 _MASTERS = {1016: "master", 4041: "handout"}
 # Names of programs, fonts and the like are strings too.
 _SILENT = {2005, 4023, 4049, 5000, 2006, 1010, 4116, 1052}
 _HEADER = struct.Struct("<HHI")
 _MAX_DEPTH = 24
-_WORDART = 0xC0
 
 
 def extract_powerpoint(document: Document, streams: Streams) -> None:

@@ -140,16 +140,10 @@ class Document:
             inline=inline,
         )
 
-    def embedded(
-        self, payload: bytes, *, filename: str | None = None, declared_content_type: str | None = None
-    ) -> None:
-        """Read a file inside this document as a child of it. Raises ExtractionError over the caps."""
+    def embedded(self, payload: bytes, **about: Any) -> None:
+        """Read a file inside this document as a ``child`` of it. Raises ExtractionError over the caps."""
         assert self.read is not None
-        self.read(self.child(payload, filename=filename, declared_content_type=declared_content_type))
-
-    def skip(self, reason: str) -> None:
-        """Say that there is nothing here that anybody would look for, and why."""
-        self.skipped_reason = reason
+        self.read(self.child(payload, **about))
 
     def unreadable(self, outcome: Outcome, *, filename: str | None = None) -> None:
         """Name a file inside this document that cannot be taken out. Raises ExtractionError over the caps."""

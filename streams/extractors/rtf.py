@@ -58,7 +58,6 @@ class _State:
     codec: str = "cp1252"
     fallback_characters: int = 1
     ignorable: bool = False
-    hidden: bool = False
 
 
 @dataclass(slots=True)
@@ -151,7 +150,7 @@ class _Reader:
             self.default_font = number
         elif word == b"plain":
             self._flush(state)
-            state.codec, state.hidden = self.fonts.get(self.default_font, self.default_codec), False
+            state.codec = self.fonts.get(self.default_font, self.default_codec)
         elif word == b"uc" and number is not None:
             state.fallback_characters = max(number, 0)
         elif word == b"v":

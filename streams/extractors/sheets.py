@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.extractors import xml
-from streams.extractors.number_format import BUILT_IN, shown
+from streams.extractors.number_format import BUILT_IN, header_text, shown
 from streams.extractors.package import Package
 from streams.extractors.result import Document
 
 _HEADERS = ("oddHeader", "evenHeader", "firstHeader", "oddFooter", "evenFooter", "firstFooter")
-# Fonts, sizes, colours and fields in a header's text.
-_HEADER_CODES = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|\d+|[A-Z&])', re.IGNORECASE)
 _BLOCK_CHARACTERS = 200_000
 _GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 
@@ -103,7 +101,7 @@ def emit(document: Document, package: Package, book: Book, name: str) -> None:
         if kind == "row":
             texts: Iterable[str] = _searchable(book.cell(cell).strip() for cell in element)
         elif kind in _HEADERS:
-            texts = [_HEADER_CODES.sub(" ", element.text or "").strip()]
+            texts = [header_text(element.text or "")]
         else:
             names = ("location", "display", "tooltip", "promptTitle", "prompt", "errorTitle", "error")
             texts = [value for key in names if (value := element.get(key))]

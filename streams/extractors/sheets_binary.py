@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 
 from streams.extractors.excel_binary import ERRORS, rk_number
-from streams.extractors.number_format import BUILT_IN, shown
+from streams.extractors.number_format import BUILT_IN, header_text, shown
 from streams.extractors.package import Package
 from streams.extractors.result import Document
 
@@ -54,7 +53,7 @@ def _sheet(data: bytes, strings: list[str], styles: list[str], date_1904: bool) 
             row = []
             continue
         try:
-            text = _HEADER_CODES.sub(" ", _header(body)) if kind == _HEADER else ""
+            text = header_text(_header(body)) if kind == _HEADER else ""
             if kind in (_STRING, _FORMULA_STRING):
                 text = _text(body, 8)
             elif kind == _INDEX:
@@ -74,9 +73,6 @@ def _sheet(data: bytes, strings: list[str], styles: list[str], date_1904: bool) 
             row.append(text.strip())
     if row:
         yield "\t".join(row)
-
-
-_HEADER_CODES = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|\d+|[A-Z&])', re.IGNORECASE)
 
 
 def _header(body: bytes) -> str:

@@ -1,5 +1,6 @@
 """Plain text, HTML laid out as a person would read it, and what can be read of XML."""
 
+import html
 import re
 
 from inscriptis import get_text
@@ -101,8 +102,6 @@ def _attribute_texts(source: str) -> list[str]:
 
 
 def _unescaped(text: str) -> str:
-    import html
-
     return " ".join(html.unescape(text).split())
 
 

@@ -9,7 +9,7 @@ from schemas.outcomes import Outcome
 from streams.extractors.ole_file import Streams
 from streams.extractors.result import Document, ExtractionError
 
-_WORD_97, _WORD_6 = 0xA5EC, (0xA5DC, 0xA59B, 0xA59C)
+_WORD_6 = (0xA5DC, 0xA59B, 0xA59C)
 _ENCRYPTED, _OTHER_TABLE = 0x0100, 0x0200
 _CLX_OFFSET = 0x01A2
 # Lengths in the FIB of the parts that follow each other in the text.

@@ -20,7 +20,6 @@ import pytest
 from cli.forks import Fork
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
-from connectors.kafka import read_all
 from devstack.stack import Stack
 from schemas import topics
 from streams.reaper import reap
@@ -28,6 +27,7 @@ from tests.attachments_worker import MAKERS, size_of
 from tests.leaks import disk_files, holding, needles, open_on_disk, payloads_in_flight
 from tests.pipelines import pipeline, settle
 from tests.processes import descendants
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(3_600)
 

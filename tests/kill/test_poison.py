@@ -10,13 +10,13 @@ import pytest
 
 from cli.pipeline import Pipeline
 from connectors.errors import UnavailableError
-from connectors.kafka import read_all
 from devstack.stack import Stack
 from schemas import topics
 from schemas.events import DeadLetter
 from streams.attempts import MAX_DEATHS
 from tests import poison
 from tests.pipelines import documents, observed, pipeline
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -143,7 +143,7 @@ async def test_one_scan_in_three_mailboxes_is_read_once_and_is_three_documents(
         mailbox = MailboxRecord(mailbox_id=name, address=f"{name}@example.com")
         fetched = FetchedMessage(mailbox, None, message)  # type: ignore[arg-type]
         await extractor.upsert(fetched)
-        await extractor.read_part(fetched, "2")
+        await extractor.read_parts(fetched, {"2": 0})
     assert (len(engine.jobs), engine.scanner.scans) == (1, 1)
 
     async with Index.open(elasticsearch_url) as index:

@@ -13,7 +13,7 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
 from connectors.errors import GmailError
-from connectors.kafka import Producer, Record, read_all
+from connectors.kafka import Producer, Record
 from connectors.lag import LagMeter
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
@@ -27,6 +27,7 @@ from streams.documents import Documents
 from tests.commands import command
 from tests.compaction import compact_soon, compacted
 from tests.pipelines import pipeline
+from tests.records import read_all
 from tests.reindex_run import Model
 
 pytestmark = pytest.mark.timeout(400)

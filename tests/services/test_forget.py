@@ -9,7 +9,7 @@ from typing import Any
 from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
-from connectors.kafka import Producer, Send, read_all
+from connectors.kafka import Producer, Send
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
 from schemas import topics
@@ -21,6 +21,7 @@ from streams.index import FORGET_MILLISECONDS, Indexer
 from tests.commands import command
 from tests.compaction import compact_soon, compacted
 from tests.pipelines import documents, pipeline
+from tests.records import read_all
 from tests.reindex_run import Model
 from tests.standins import Letters, records_of
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
-from connectors.kafka import Log, Producer, Record, Send, consumer, read_all
+from connectors.kafka import Log, Producer, Record, Send, consumer
 from connectors.topic_admin import apply_topics
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
@@ -26,6 +26,7 @@ from schemas.registers import LabelsRegister, decode_register, split_key
 from schemas.topics import Topic
 from tests.commands import command
 from tests.pipelines import documents, emptied, pipeline, settle
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from cli.mailbox import register
 from cli.pipeline import Pipeline, mailbox_id_of
-from connectors.kafka import Producer, Send, read_all
+from connectors.kafka import Producer, Send
 from connectors.metrics import DECLARED, LABELS
 from devstack.gmail.faults import Fault
 from devstack.gmail.mailfiles import MailBytes, RawMail, read_mail
@@ -36,6 +36,7 @@ from tests.commands import command
 from tests.metrics import Collected
 from tests.pipelines import pipeline, settle
 from tests.pushes import by_endpoint
+from tests.records import read_all
 from tests.serving import Handler, Scanner, served
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.full]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connectors.elasticsearch import Index
-from connectors.kafka import Producer, read_all
+from connectors.kafka import Producer
 from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
 from devstack.stack import Stack
@@ -25,6 +25,7 @@ from schemas.registers import ContentRegister, LabelsRegister, MessageContent, c
 from streams.documents import Documents
 from tests.elasticsearch_proxy import ElasticsearchProxy
 from tests.pipelines import emptied
+from tests.records import read_all
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "4"))
 PARTITIONS = 2

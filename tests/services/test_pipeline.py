@@ -16,7 +16,7 @@ from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Status
 from connectors.elasticsearch import Index
 from connectors.encoder import Encoder, open_encoder
-from connectors.kafka import read_all, read_table
+from connectors.kafka import read_table
 from devstack.sample.mailbox import DEMO_SEARCHES, SampleSummary, write_sample_mailbox
 from devstack.sample.questions import QUESTIONS
 from devstack.stack import Stack
@@ -30,6 +30,7 @@ from search.query import parse
 from search.results import Mode, Results
 from search.retrieval import Retrieval
 from tests.pipelines import attachments_in, documents, pipeline, settle
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(600)
 

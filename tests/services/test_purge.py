@@ -13,7 +13,7 @@ from elasticsearch import AsyncElasticsearch
 
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index, Versions
-from connectors.kafka import Producer, Send, read_all
+from connectors.kafka import Producer, Send
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator
 from devstack.servers import LocalServer
@@ -27,6 +27,7 @@ from streams import purge
 from tests.commands import command
 from tests.compaction import compact_soon, compacted
 from tests.pipelines import pipeline, settle
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(600)
 

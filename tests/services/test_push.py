@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from cli.pipeline import Pipeline, mailbox_id_of
-from connectors.kafka import Producer, Send, read_all, read_table
+from connectors.kafka import Producer, Send, read_table
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.pubsub import PUSH_ACCOUNT
 from devstack.gmail.server import GmailEmulator
@@ -24,6 +24,7 @@ from schemas import topics
 from schemas.events import Cursor, MessageChange, SyncRequest
 from tests.pipelines import pipeline
 from tests.pushes import AUDIENCE, SUBSCRIPTION, by_endpoint, by_pulling
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from connectors.kafka import read_all, read_table
+from connectors.kafka import read_table
 from connectors.vault import Vault, new_key
 from devstack.gmail.oauth import CLIENT_ID, CLIENT_SECRET
 from devstack.gmail.server import GmailEmulator
@@ -22,6 +22,7 @@ from schemas import topics
 from schemas.events import CredentialRecord, credential_key
 from tests.commands import command
 from tests.pipelines import emptied
+from tests.records import read_all
 
 ANNA, BOB = "anna@example.com", "bob@example.com"
 pytestmark = pytest.mark.timeout(300)

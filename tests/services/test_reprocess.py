@@ -20,7 +20,7 @@ from cli.pipeline import Pipeline
 from connectors.elasticsearch import Index
 from connectors.encoder import HashEncoder
 from connectors.errors import UnavailableError
-from connectors.kafka import Producer, consumer, read_all
+from connectors.kafka import Producer, consumer
 from connectors.lag import LagMeter
 from devstack.stack import Stack
 from schemas import topics
@@ -38,6 +38,7 @@ from streams.documents import Documents
 from streams.index import Indexer
 from tests.files import picture
 from tests.pipelines import documents, observed, pipeline, settle
+from tests.records import read_all
 from tests.standins import NoLetters, records_of
 
 pytestmark = pytest.mark.timeout(600)

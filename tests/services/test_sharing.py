@@ -11,7 +11,7 @@ import pytest
 from cli.pipeline import Pipeline, mailbox_id_of
 from connectors.elasticsearch import Index
 from connectors.errors import ConfigurationError, UnavailableError
-from connectors.kafka import read_all, read_table
+from connectors.kafka import read_table
 from connectors.lag import LagMeter
 from devstack.gmail.errors import rate_limited
 from devstack.gmail.mailfiles import MailBytes
@@ -20,6 +20,7 @@ from devstack.stack import Stack
 from schemas import topics
 from schemas.events import ChangeKind, MailboxRecord, MailboxState, MessageChange
 from tests.pipelines import pipeline
+from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -40,8 +40,8 @@ class Registry:
         ]
         self.values = {record.mailbox_id: record.encode() for record in records}
 
-    async def catch_up(self) -> set[str]:
-        return set()
+    async def refresh(self) -> bool:
+        return False
 
 
 @pytest.fixture(scope="module")

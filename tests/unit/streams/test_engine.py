@@ -12,7 +12,8 @@ import pptx
 import pytest
 
 from schemas.outcomes import Outcome
-from streams.ephemeral import EphemeralAttachmentHandler, safe_name
+from streams.ephemeral import EphemeralAttachmentHandler
+from streams.extractors.assembly import safe_name
 from streams.extractors.limits import MEBIBYTE, Limits
 from tests.files import archive, pdf, picture
 from tests.reading import SENTENCE, result_of

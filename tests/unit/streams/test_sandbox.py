@@ -59,14 +59,14 @@ def run(engine: EphemeralAttachmentHandler) -> Run:
 
 @pytest.fixture
 def has_namespaces(engine: EphemeralAttachmentHandler) -> bool:
-    return "own processes" in engine.protections
+    return "own processes" in engine._pool.protections
 
 
 async def test_root_on_linux_has_every_protection(engine: EphemeralAttachmentHandler) -> None:
-    missing = set(PROTECTIONS) - set(engine.protections)
+    missing = set(PROTECTIONS) - set(engine._pool.protections)
     if os.geteuid() == 0:
         assert missing in (set(), {"own processes", "own files"})
-    assert {"process group", "rlimits", "no new privileges"} <= set(engine.protections)
+    assert {"process group", "rlimits", "no new privileges"} <= set(engine._pool.protections)
 
 
 async def test_no_network_and_no_socket_of_a_neighbour(run: Run, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from schemas.registers import (
     content_version,
 )
 from streams.letter_box import Letter
-from streams.trace import Trace, _diagnosis, _Facts
+from streams.trace import Trace, _Facts, _reasons
 
 OWNER: dict[str, Any] = {"mailbox_id": "box", "message_id": "m1"}
 MAILBOX = MailboxRecord(mailbox_id="box", address="a@example.com")
@@ -75,6 +75,6 @@ def _state(*registers: Any) -> MessageState:
 )
 def test_the_diagnosis(facts: dict[str, Any], words: str) -> None:
     found = Trace("box", "m1", parts=facts.pop("parts", {}))
-    sentence = _diagnosis(_Facts(**{"mailbox": MAILBOX, **facts}), found)
+    sentence = next(_reasons(_Facts(**{"mailbox": MAILBOX, **facts}), found))
     assert words in sentence
     assert sentence.endswith(".")

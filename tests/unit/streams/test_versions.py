@@ -118,7 +118,8 @@ async def test_a_table_with_a_higher_major_version_ends_the_process() -> None:
     name = topics.MAILBOXES.name
     known = Record(name, 0, 3, "b", mailbox.encode(), None, _later(MailboxRecord, (1, 4)))
     table = Table(Log(known))  # type: ignore[arg-type]
-    assert await table.catch_up() == {"b"}
+    await table.catch_up()
+    assert table.values.keys() == {"b"}
     later = Record(name, 0, 4, "b", mailbox.encode(), None, _later(MailboxRecord))
     table = Table(Log(known, later))  # type: ignore[arg-type]
     with pytest.raises(
