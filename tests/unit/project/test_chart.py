@@ -113,6 +113,9 @@ def every_setting() -> dict[str, Any]:
     for name in values["files"]:
         values["files"][name] = {"secret": "existing", "key": name}
     values["components"]["push"]["enabled"] = True
+    values["settings"]["documents_partitions"] = values["settings"][
+        "topic_partitions"
+    ]  # as many as share the work
     return dict(values)
 
 
