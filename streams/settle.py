@@ -9,7 +9,7 @@ file and ``apps`` imports faust.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -217,7 +217,7 @@ def _oldest_seconds(stage: str) -> float:
 
 
 async def settle_each(
-    stream: Any, handle: Callable[[Record], Awaitable[None]], in_flight: int, stage: str
+    stream: Any, handle: Callable[[Record], Coroutine[Any, Any, None]], in_flight: int, stage: str
 ) -> None:
     """Handle events side by side, at most ``in_flight`` of them unfinished or waiting for an earlier one.
 
@@ -233,10 +233,10 @@ async def settle_each(
             lanes.finish(entry)
 
     async def read(group: asyncio.TaskGroup) -> None:
-        async for event in _events(stream):
+        async for event in stream.noack().events():
             await slots.acquire()
             entry = lanes.append(event)
-            task = group.create_task(_awaited(handle(entry.record)))
+            task = group.create_task(handle(entry.record))
             task.add_done_callback(partial(finished, entry))
 
     await in_group(read)
@@ -284,7 +284,7 @@ async def settle_batches(
     Urgent events go before others, in a batch of their own, for which there is always one place. What is read
     ahead of its turn is handled once more, and acked, when that comes: ``handle`` must allow for both.
     """
-    await _Batches(stream, handle, limits, owner, _Lanes(stage), ahead).run()
+    await in_group(_Batches(stream, handle, limits, owner, _Lanes(stage), ahead).read)
 
 
 @dataclass(slots=True)
@@ -303,14 +303,11 @@ class _Batches:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     under_way: int = 0
 
-    async def run(self) -> None:
-        await in_group(self._read)
-
-    async def _read(self, group: asyncio.TaskGroup) -> None:
+    async def read(self, group: asyncio.TaskGroup) -> None:
         helpers = [group.create_task(self._dispatch(group))]
         if self.ahead is not None:
             helpers.append(group.create_task(self._overtake(self.ahead)))
-        async for event in _events(self.stream):
+        async for event in self.stream.noack().events():
             async with self.changed:
                 await self.changed.wait_for(lambda: not self.limits.reached(self.waiting))
                 entry = self.lanes.append(event)
@@ -385,15 +382,6 @@ async def in_group(read: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None
     except BaseExceptionGroup as errors:
         # The first error is the reason; the others were cancelled because of it.
         raise errors.exceptions[0] from None
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
-def _events(stream: Any) -> AsyncIterable[Any]:
-    events: AsyncIterable[Any] = stream.noack().events()
-    return events
 
 
 def _record(event: Any) -> Record:
