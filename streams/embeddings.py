@@ -110,8 +110,10 @@ class OnceEncoder:
     def _share(self, vectors: dict[str, NDArray[np.float32]]) -> None:
         """Without waiting until it stands, unless many do not: a vector that is lost is computed again."""
         if self._once is not None:
-            encoded = {key: base64.b64encode(vector.tobytes()).decode() for key, vector in vectors.items()}
-            entries = {key: {"vector": value} for key, value in encoded.items()}
+            entries = {
+                key: {"vector": base64.b64encode(vector.tobytes()).decode()}
+                for key, vector in vectors.items()
+            }
             self._sharing.append(asyncio.run_coroutine_threadsafe(self._once.put(entries), self._loop))
             if len(self._sharing) > SHARED_AT_ONCE:
                 _answer(self._sharing.popleft())

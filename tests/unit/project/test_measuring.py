@@ -25,7 +25,7 @@ def test_a_mail_that_never_arrives_is_no_percentile() -> None:
 
 @pytest.mark.parametrize(
     ("busy", "idle_seconds", "outside", "good"),
-    [(2.0, 1.0, 10, True), (2.1, 1.0, 10, False), (2.0, 20.0, 10, False)],
+    [(2.0, 1.0, 10, True), (2.1, 1.0, 10, False), (2.0, 20.0, 10, False), (2.0, 1.0, 100, False)],
 )
 def test_what_must_hold_end_to_end(busy: float, idle_seconds: float, outside: int, good: bool) -> None:
     spent = Counter({PARSING: 40, OCR: 30, EMBEDDING: 30, "source": outside})
