@@ -97,7 +97,8 @@ def main() -> None:
         picture.save("start")
         said = (
             "The whole command, from starting Python to the printed hits, on an Elasticsearch with"
-            f" {MESSAGES} messages. The model is loaded while Elasticsearch's client is imported."
+            f" {MESSAGES} messages. The model is loaded by a process of its own while"
+            " Elasticsearch's client is imported."
         )
         parts = [f"`python -m benchmarks start --write`: {about}", table, said]
         pages.write_page("start", "Start", parts)

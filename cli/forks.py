@@ -95,6 +95,11 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+def end_with_parent() -> None:
+    """Have this process ended when the thread that forked it ends, however that is."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _run(
     arguments: tuple[str, ...],
     environment: dict[str, str],
@@ -105,7 +110,7 @@ def _run(
     from cli.main import main
 
     # Who forked us ends with whoever asked for us, however that was ended; nobody would end us then.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     os.setsid()  # Ctrl-C reaches whoever started us alone, and they end us in order
     os.environ.clear()
     os.environ.update(environment)

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.settings import Settings, settings
-from connectors.elasticsearch import Vectors, Version, Versions
+from connectors.elasticsearch.vectors import Vectors
+from connectors.elasticsearch.versions import Version, Versions
 from connectors.encoder import Encoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Producer, Table

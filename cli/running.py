@@ -85,7 +85,7 @@ def vault(settings: Settings) -> Vault:
 async def once_per_content(settings: Settings) -> AsyncIterator[Any]:
     """What remembers contents that were read lately, or None: where it is off, or without a key to hide
     them under."""
-    from connectors.elasticsearch import ContentCache
+    from connectors.elasticsearch.content_cache import ContentCache
     from streams.once import Once
 
     keys = _keys(settings)

@@ -1,16 +1,22 @@
 """``mailstream search``: ask the index from a terminal."""
 
 import asyncio
+import gc
 import json
+import signal
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.settings import Settings, settings
+from connectors.errors import UnavailableError
 from schemas import topics
 from schemas.events import day_of
 from search.access import Access
@@ -20,8 +26,7 @@ from search.query import QueryError, Term, parse
 from search.results import MARK_END, MARK_START, Hit, Mode, Results
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from connectors.encoder import Encoder
 
 
 @click.command()
@@ -52,6 +57,7 @@ def search(
     if not query.strip():
         raise click.UsageError("the query is empty")
     asked = " ".join([query, *(str(Term("label", label)) for label in labels)])
+    gc.disable()  # it is over before garbage is worth looking for
     config = settings()
     try:
         results, names = asyncio.run(find(config, asked, Mode(mode), limit, mailboxes or None, as_json))
@@ -93,8 +99,8 @@ async def find(
     context = Context(datetime.now().astimezone(), names)
     conditions = Conditions(query, context)  # what is wrong should be said before the model is loaded
     needs_encoder = mode is not Mode.KEYWORD and conditions.text
-    encoder = _LoadingEncoder(config.encoder_name) if needs_encoder else None
-    # The client of Elasticsearch takes as long to import as the model to load.
+    encoder = _ForkedEncoder(config.encoder_name) if needs_encoder else None
+    # As long to import as the model to load.
     from connectors.elasticsearch import Index
     from search.retrieval import Retrieval
 
@@ -106,18 +112,41 @@ async def find(
     return results, names
 
 
-class _LoadingEncoder:
-    """An encoder that is being loaded beside whatever comes before its first text."""
+class _ForkedEncoder:
+    """An encoder in a process of its own, which loads the model while this one imports Elasticsearch's
+    client: one interpreter would do one after the other."""
 
     def __init__(self, name: str) -> None:
-        from connectors.encoder import model_name, open_encoder
+        self._name = name
+        self._process = ProcessPoolExecutor(1, get_context("fork"), _end_with_parent)
+        self._process.submit(_encoded, name, [])
 
-        self.name = model_name(name)
-        self._loading = ThreadPoolExecutor(1).submit(open_encoder, name)
+    def encode(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Encoder``. Raises what its loading raises; UnavailableError where the process died."""
+        try:
+            return self._process.submit(_encoded, self._name, texts).result()
+        except BrokenProcessPool as error:
+            raise UnavailableError("the process with the model was ended: is there memory for it?") from error
 
-    def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """See ``Encoder``. Raises what its loading raises."""
-        return self._loading.result().encode(texts)
+
+def _end_with_parent() -> None:
+    from cli.forks import end_with_parent
+
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both, and one of them says so
+
+
+@cache
+def _opened(name: str) -> "Encoder":
+    from connectors.encoder import open_encoder
+
+    return open_encoder(name)
+
+
+def _encoded(name: str, texts: Sequence[str]) -> list[list[float]]:
+    # Without numpy's types: to read them, it would have to be imported where the answer goes.
+    vectors: list[list[float]] = _opened(name).encode(texts).tolist()
+    return vectors
 
 
 def show(hit: Hit, *, err: bool = False) -> None:

@@ -33,6 +33,9 @@ SETTINGS = {
     "mapping.nested_objects.limit": MAX_CHUNKS,
 }
 
+# Left out, the server would look up each vector of a document, and put it back, at each change of a label.
+VECTORS_IN_SOURCE = {"mapping.exclude_source_vectors": False}
+
 # The content cache is read by id, no search looks into an entry, and its loss costs time only.
 CACHE_SETTINGS = {"number_of_shards": 1, "number_of_replicas": 0, "codec": "best_compression"}
 CACHE_MAPPINGS = {

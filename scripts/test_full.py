@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORPORA = Path(os.environ.get("CORPORA", ROOT.parent / "shared" / "corpora"))
 MAIL = CORPORA / "mail"
+CACM = CORPORA / "retrieval" / "cacm"
 # The whole lock is `python scripts/audit.py`: one question a package.
 EXPOSED = ["aiohttp", "cryptography", "fastapi", "lxml", "pillow", "pypdf", "pypdfium2", "uvicorn"]
 MAILSTREAM = [sys.executable, "-m", "cli.main"]
@@ -179,6 +180,30 @@ def bulks_and_replay() -> None:
     _run(sys.executable, "-m", "benchmarks.index", "--mbox", str(MAIL / "office.mbox"))
 
 
+def extraction() -> None:
+    """The real documents at five times Tika server's pace, twice with OCR, with 95 % of its words."""
+    docs = ("--corpus", str(CORPORA / "docs"))
+    found = json.loads(_run(sys.executable, "-m", "benchmarks.extraction", *docs, "--json", "--only"))
+    for ocr, least in (("no_ocr", 5.0), ("ocr", 2.0)):
+        [ours] = [line for line in found[ocr] if line["reader"] == "mailstream"]
+        _require({f"{ocr}: pace": ours["× Tika"] >= least, "recall": ours["recall of Tika's words"] >= 0.95})
+
+
+def embedding() -> None:
+    """2.5 times the default backend's pace, at most 1 % of ranking lost."""
+    cacm = ("--corpus", str(CACM), "--documents", "1500")
+    found = json.loads(_run(sys.executable, "-m", "benchmarks.embedding", *cacm, "--json", "--only"))
+    [ours] = [line for line in found if line["encoder"] == "mailstream"]
+    _require({"pace": ours["documents, × default"] >= 2.5, "ranking": ours["loss, %"] <= 1.0})
+
+
+def start() -> None:
+    """`--help` and a whole search in less than a tenth of what the import of sentence-transformers takes."""
+    found = json.loads(_run(sys.executable, "-m", "benchmarks.start", "--json"))
+    tenth = found.pop("import of sentence-transformers") / 10
+    _require({command: seconds < tenth for command, seconds in found.items()})
+
+
 def growth() -> None:
     """Exponents of time in messages and bytes, and memory that stays."""
     _run(sys.executable, "-m", "benchmarks.growth")
@@ -211,7 +236,7 @@ def ranking() -> None:
     found = json.loads(
         _run(
             *(sys.executable, "-m", "benchmarks.retrieval", "--baselines", "--json"),
-            *("--corpus", str(CORPORA / "retrieval" / "cacm")),
+            *("--corpus", str(CACM)),
         )
     )
     ndcg = {name: measures["ndcg@10"] for name, measures in found.items()}
@@ -243,8 +268,9 @@ PARTS: dict[str, Callable[[], None]] = {
     part.__name__.replace("_", "-"): part
     for part in (
         *(unit_tests, chart_and_containers, contract_tests, service_tests, kill_tests),
-        *(part_paths, storm, ephemeral_kills, flat_memory, chaos, soak, source, end_to_end, bulks_and_replay),
-        *(growth, pushes_and_labels, reindex, access, fuzzing, audit, ranking, search_latency, convergence),
+        *(part_paths, storm, ephemeral_kills, flat_memory, chaos, soak),
+        *(extraction, embedding, end_to_end, source, bulks_and_replay, search_latency, growth, start),
+        *(pushes_and_labels, reindex, access, fuzzing, audit, ranking, convergence),
         *(outage, labels, office, metrics, plain, consumers),
     )
 }

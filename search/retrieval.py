@@ -6,12 +6,11 @@ Every request carries the caller's ``Access`` as a filter, kNN included.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from connectors.elasticsearch import Index
-from connectors.encoder import Encoder
 from connectors.errors import ConfigurationError
 from schemas.words import query_stems, words
 from search.access import Access
@@ -42,10 +41,17 @@ MAX_WORDS = 200
 MAX_JOINED = 20_000
 
 
+class QueryEncoder(Protocol):
+    """What is asked of an encoder here (``connectors.encoder``). Blocking: it is called in a thread."""
+
+    def encode(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
+        """A unit vector for each text."""
+
+
 class Retrieval:
     """The query side of one index. ``encoder`` None: keyword mode only."""
 
-    def __init__(self, index: Index, encoder: Encoder | None) -> None:
+    def __init__(self, index: Index, encoder: QueryEncoder | None) -> None:
         self._index = index
         self._encoder = encoder
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from connectors.elasticsearch import Index, Stored, Vectors, Write
+from connectors.elasticsearch import Index, Stored, Write
+from connectors.elasticsearch.vectors import Vectors
 from connectors.encoder import Encoder
 from connectors.errors import (
     ConflictError,

@@ -18,7 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.broker import Broker
-from connectors.elasticsearch import ContentCache, Server, Versions
+from connectors.elasticsearch import Server
+from connectors.elasticsearch.content_cache import ContentCache
+from connectors.elasticsearch.versions import Versions
 from connectors.kafka import REFRESH_SECONDS, Log, Producer, Record, Send, Table
 from connectors.lag import LagMeter
 from connectors.topic_growth import other_documents

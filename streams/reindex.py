@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.broker import Broker
-from connectors.elasticsearch import Version, Versions
+from connectors.elasticsearch.versions import Version, Versions
 from connectors.errors import MailstreamError, UnavailableError
 from connectors.kafka import Record, as_record, consumer, mapped_reads
 from connectors.lag import LagMeter

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.pipeline import Pipeline
-from connectors.elasticsearch import Index, Versions
+from connectors.elasticsearch import Index
+from connectors.elasticsearch.versions import Versions
 from connectors.encoder import HashEncoder
 from connectors.kafka import Producer
 from connectors.lag import LagMeter

@@ -1,4 +1,5 @@
-"""Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it."""
+"""Elasticsearch. ``index`` is the mail index; a further use of the server is a file of its own beside it, and
+imported from there: a search needs none of them."""
 
 import sys
 
@@ -13,10 +14,7 @@ finally:
         del sys.modules[_name]
 
 from connectors.elasticsearch.bulk import Stored, Write  # noqa: E402
-from connectors.elasticsearch.content_cache import ContentCache  # noqa: E402
 from connectors.elasticsearch.index import Index  # noqa: E402
 from connectors.elasticsearch.server import Server  # noqa: E402
-from connectors.elasticsearch.vectors import Vectors  # noqa: E402
-from connectors.elasticsearch.versions import Version, Versions  # noqa: E402
 
-__all__ = ["ContentCache", "Index", "Server", "Stored", "Vectors", "Version", "Versions", "Write"]
+__all__ = ["Index", "Server", "Stored", "Write"]

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 PACKED_VECTORS_SINCE = (9, 3)
 # The one in which small segments were seen to do without a graph of their vectors.
 FLAT_SEGMENTS_SINCE = (9, 5)
+# The first that leaves vectors out of the source, unless it is told not to.
+SOURCES_WITHOUT_VECTORS_SINCE = (9, 2)
 
 
 class Index:
@@ -83,18 +85,18 @@ class Index:
             if await self.exists():
                 await self._extend_mapping()
                 return
-            mappings = await suited_mappings(self._client, analyzer, encoder)
+            template = await suited_template(self._client, analyzer, encoder)
             log.info(
                 "creating index %s with the analyzer %s",
                 mapping.index_name(),
-                mappings["properties"]["text"]["analyzer"],
+                template["mappings"]["properties"]["text"]["analyzer"],
             )
             # Every version of the index is made by the template; only the first gets the aliases here. And
             # without it the server would invent a version that was removed in the midst of a write to it.
             await self._client.indices.put_index_template(
                 name=mapping.INDEX_PREFIX,
                 index_patterns=[f"{mapping.INDEX_PREFIX}*"],
-                template={"settings": mapping.SETTINGS, "mappings": mappings},
+                template=template,
                 allow_auto_create=False,
             )
             await create_index(
@@ -175,11 +177,19 @@ class Index:
             after = hits[-1]["sort"]
 
 
-async def suited_mappings(client: AsyncElasticsearch, analyzer: str, encoder: str | None) -> dict[str, Any]:
-    """The mapping with what this server has: ``analyzer`` or ``standard``, and graphs in small segments only
-    where it cannot do without."""
-    flat_segments = await oldest_version(client) >= FLAT_SEGMENTS_SINCE
-    return mapping.mappings(await _available_analyzer(client, analyzer), encoder, flat_segments=flat_segments)
+async def suited_template(client: AsyncElasticsearch, analyzer: str, encoder: str | None) -> dict[str, Any]:
+    """Settings and mappings with what this server has: ``analyzer`` or ``standard``, graphs in small segments
+    only where it cannot do without, and vectors in the source."""
+    version = await oldest_version(client)
+    settings = {**mapping.SETTINGS}
+    if version >= SOURCES_WITHOUT_VECTORS_SINCE:
+        settings |= mapping.VECTORS_IN_SOURCE
+    analyzer = await _available_analyzer(client, analyzer)
+    flat_segments = version >= FLAT_SEGMENTS_SINCE
+    return {
+        "settings": settings,
+        "mappings": mapping.mappings(analyzer, encoder, flat_segments=flat_segments),
+    }
 
 
 async def _available_analyzer(client: AsyncElasticsearch, analyzer: str) -> str:

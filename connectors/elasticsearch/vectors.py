@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,18 @@ class Vectors:
                     index=self._name,
                     query={"ids": {"values": some}},
                     size=len(some),
-                    # Left out of the source unless asked for, since 9.2.
+                    # An index of before 1.0 leaves them out unless they are asked for.
                     source={"exclude_vectors": False, "includes": ["chunks.text", "chunks.vector"]},
                 )
             for hit in answer["hits"]["hits"]:
                 for chunk in hit["_source"].get("chunks", ()):
-                    vectors[hit["_id"], chunk["text"]] = np.array(chunk["vector"], np.float32)
+                    vectors[hit["_id"], chunk["text"]] = _read(chunk["vector"])
         self.found += len(vectors)
         return vectors
+
+
+def _read(vector: str | list[float]) -> NDArray[np.float32]:
+    """A vector as it was sent (see ``bulk``), or as numbers."""
+    if isinstance(vector, str):
+        return np.frombuffer(base64.b64decode(vector), ">f4").astype(np.float32)
+    return np.array(vector, np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from connectors.elasticsearch.bulk import BulkSink
-from connectors.elasticsearch.index import PACKED_VECTORS_SINCE, Index, oldest_version, suited_mappings
+from connectors.elasticsearch.index import PACKED_VECTORS_SINCE, Index, oldest_version, suited_template
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.server import Server, connected
 from connectors.elasticsearch.vectors import Vectors
@@ -83,11 +83,9 @@ class Versions:
         numbers = [version.number for version in await self.all()]
         name = mapping.index_name(max(numbers, default=0) + 1)
         with mapped():
-            await self._client.indices.create(
-                index=name,
-                settings={**mapping.SETTINGS, "refresh_interval": "-1"},
-                mappings=await suited_mappings(self._client, analyzer, encoder),
-            )
+            template = await suited_template(self._client, analyzer, encoder)
+            template["settings"]["refresh_interval"] = "-1"
+            await self._client.indices.create(index=name, **template)
         return next(version for version in await self.all() if version.name == name)
 
     async def finish(self, version: Version) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from connectors.elasticsearch import ContentCache, Index
+from connectors.elasticsearch import Index
+from connectors.elasticsearch.content_cache import ContentCache
 from connectors.encoder import HashEncoder
 from connectors.gmail.message import MailMessage
 from connectors.kafka import Record

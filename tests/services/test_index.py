@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from connectors.elasticsearch import Index, Write
+from connectors.elasticsearch.vectors import Vectors
 from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError, ConflictError
 from connectors.kafka import Record
@@ -287,6 +288,26 @@ async def test_vectors_travel_packed_where_the_server_takes_them(index: Index, i
     index._sink.packed_vectors = False
     await indexer.handle(records_of([_labels(6, message_id="m2"), _part("winch", message_id="m2")]))
     assert document_id("box", "m2", "2") in await _vectors(index, "winch")
+
+
+@pytest.mark.parametrize("in_source", [True, False], ids=["in the source", "an index from before 1.0"])
+async def test_vectors_are_read_as_they_were_computed(
+    index: Index, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, *, in_source: bool
+) -> None:
+    if not in_source:
+        monkeypatch.setattr(mapping, "VECTORS_IN_SOURCE", {})
+        await index._client.indices.delete(index=mapping.index_name())
+        await index.ensure()
+    text = "crane " * 1_500  # several pieces
+    await indexer.handle(records_of([_labels(5, "INBOX"), _part(text)]))
+    await index.refresh()
+    [hit] = (await index.search({"query": {"term": {"kind": "attachment"}}}))["hits"]["hits"]
+    assert {"vector" in piece for piece in hit["_source"]["chunks"]} == {in_source}
+    vectors = await Vectors(index._client, mapping.index_name()).read([hit["_id"]])
+    assert len(vectors) == len({piece["text"] for piece in hit["_source"]["chunks"]}) > 1
+    for (_, piece), vector in vectors.items():
+        [computed] = HashEncoder().encode([piece])
+        assert np.allclose(vector, computed, atol=1e-6)
 
 
 async def test_an_index_from_before_gets_the_fields_that_it_lacks(

@@ -12,7 +12,8 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from cli.pipeline import Pipeline, mailbox_id_of
-from connectors.elasticsearch import Index, Versions
+from connectors.elasticsearch import Index
+from connectors.elasticsearch.versions import Versions
 from connectors.kafka import Producer, Send
 from devstack.gmail.mailfiles import MailBytes
 from devstack.gmail.server import GmailEmulator

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cli.pipeline import Pipeline
-from connectors.elasticsearch import Index, Version, Versions
+from connectors.elasticsearch import Index
+from connectors.elasticsearch.versions import Version, Versions
 from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError
 from connectors.kafka import Record

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.pipeline import Pipeline
-from connectors.elasticsearch import Versions
+from connectors.elasticsearch.versions import Versions
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
 from tests.commands import command

@@ -1,0 +1,80 @@
+"""A search from a terminal starts in a moment: it imports no more than it needs, and the model beside it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli import search
+from connectors import encoder
+from connectors.errors import ConfigurationError, UnavailableError
+
+HEAVY = {"numpy", "onnxruntime", "tokenizers", "aiokafka", "faust", "httpx", "requests"}
+IMPORTED = f"""
+import sys
+from cli import search
+from connectors.elasticsearch import Index
+from search.retrieval import Retrieval
+print(*sorted({HEAVY!r} & sys.modules.keys()))
+"""
+WAITING = """
+import time
+from cli.search import _ForkedEncoder
+encoder = _ForkedEncoder("hash")
+encoder.encode(["there"])
+[process] = encoder._process._processes
+print(process, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_search_by_words_imports_no_model_and_no_broker() -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
+
+
+def test_vectors_from_the_process_beside_are_those_of_the_encoder() -> None:
+    texts = ["penalty for late delivery", "holiday"]
+    vectors = search._ForkedEncoder("hash").encode(texts)
+    assert np.array_equal(np.array(vectors, np.float32), encoder.open_encoder("hash").encode(texts))
+
+
+def test_what_its_loading_raises_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> encoder.Encoder:
+        raise ConfigurationError(f"the model of {name} cannot be read")
+
+    monkeypatch.setattr(encoder, "open_encoder", missing)
+    with pytest.raises(ConfigurationError, match="the model of minilm cannot be read"):
+        search._ForkedEncoder("minilm").encode(["anything"])
+
+
+def test_its_death_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "open_encoder", lambda name: os._exit(1))
+    with pytest.raises(UnavailableError, match="memory"):
+        search._ForkedEncoder("minilm").encode(["anything"])
+
+
+def test_it_ends_with_whoever_began_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        process = int(parent.stdout.readline())
+        assert _runs(process)
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(600):
+        if not _runs(process):
+            return
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    pytest.fail("it outlived the search")
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
