@@ -366,7 +366,7 @@ def _name_misspelt() -> None:
     """Warn of each variable that is called nearly as a setting: nothing reads it."""
     known = [name.upper() for name in Settings.model_fields]
     file = Path(".env")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     given = {*os.environ, *(line.partition("=")[0].strip().upper() for line in lines)}
     for name in given - {*known, "LANGUAGE"}:  # LANGUAGE is the system's
         alike = [
