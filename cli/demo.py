@@ -97,8 +97,8 @@ async def _observe(
             }
         )
         console.print(
-            f"{status.messages} messages and {attachments} attachments are {status.documents} documents"
-            f" in {seconds:.0f} s; {status.dead_letters} dead letters.\n"
+            f"{status.messages} messages and {attachments} attachments are {status.documents} documents,"
+            f" with what attachments hold, in {seconds:.0f} s; {status.dead_letters} dead letters.\n"
         )
         encoder = await loading
         if sample:
@@ -160,8 +160,11 @@ def _what_next(console: Console, servers: Stack, *, once: bool) -> None:
     if once:
         console.print("  make demo DEMO_ARGS=: the same, and it stays up for your own searches and new mail")
     else:
-        address = servers.elasticsearch_url
-        console.print(f'  ELASTICSEARCH_URL={address} .venv/bin/mailstream search "your words"')
+        console.print(f"  export KAFKA_BOOTSTRAP={servers.kafka_bootstrap}")
+        console.print(f"  export ELASTICSEARCH_URL={servers.elasticsearch_url}")
+        console.print('  .venv/bin/mailstream search "your words"')
+        console.print("  .venv/bin/mailstream token create me --all-mailboxes: what the page asks for")
+        console.print("  .venv/bin/mailstream serve: the page")
     console.print("  .venv/bin/mailstream demo --mbox FILE: your own mail (a Google Takeout file)")
     console.print("  examples/README.md: the topics for other teams; ARCHITECTURE.md: the path of a message")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import tempfile
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from devstack.gmail.faults import Fault, FaultError, read_faults
 from devstack.gmail.mailfiles import MailFileError, RawMail, read_mail
 from devstack.gmail.quota import QUOTAS
 from devstack.gmail.server import HOST, EmulatorError, GmailEmulator
+from devstack.sample.mailbox import write_sample_mailbox
 
 DEFAULT_DOMAIN = "example.com"
 
@@ -30,7 +32,8 @@ def emulate() -> None:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE...",
-    help="Mail: an mbox, a maildir, a folder of .eml files, or one .eml file. Each is a mailbox of its own.",
+    help="Mail: an mbox, a maildir, a folder of .eml files, or one .eml file. Each is a mailbox of its own."
+    " None: the demo's sample.",
 )
 @click.argument("more_paths", type=click.Path(path_type=Path), nargs=-1, metavar="[FILE]...")
 @click.option(
@@ -82,21 +85,23 @@ def gmail(
     drop: Path | None,
     as_json: bool,
 ) -> None:
-    """Serve mail files as Gmail does, until Ctrl-C.
+    """Serve mail files, or a sample mailbox, as Gmail does, until Ctrl-C.
 
     Example: mailstream emulate gmail --mbox anna.mbox --address anna@example.com --quota legacy
     """
     paths = (*first_paths, *more_paths)
-    if not paths:
-        raise click.UsageError("give the mail to serve: --mbox FILE")
-    if len(addresses) > len(paths):
+    if len(addresses) > max(len(paths), 1):
         raise click.UsageError(f"{len(addresses)} addresses for {len(paths)} files of mail")
-    try:
-        faults = read_faults(faults_file) if faults_file else []
-        mail = _mail(paths, addresses)
-        asyncio.run(_serve(mail, quota, faults, (host, port, imap_port), drop, as_json=as_json))
-    except (MailFileError, FaultError, EmulatorError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    with tempfile.TemporaryDirectory() as directory:
+        if not paths:
+            paths = (Path(directory) / "sample.mbox",)
+            write_sample_mailbox(paths[0])
+        try:
+            faults = read_faults(faults_file) if faults_file else []
+            mail = _mail(paths, addresses)
+            asyncio.run(_serve(mail, quota, faults, (host, port, imap_port), drop, as_json=as_json))
+        except (MailFileError, FaultError, EmulatorError, OSError) as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _mail(paths: tuple[Path, ...], addresses: tuple[str, ...]) -> dict[str, list[RawMail]]:

@@ -75,6 +75,8 @@ def search(
         click.echo("Nothing found.")
     for hit in results.hits:
         show(hit)
+    if results.cursor:
+        click.echo(f"The first {limit}: --limit takes up to 100.")
 
 
 def _entry(hit: Hit, names: LabelDirectories) -> dict[str, Any]:

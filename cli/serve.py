@@ -89,7 +89,6 @@ async def _application(config: Settings) -> AsyncIterator[Any]:
     from search.api import Services, create_api
 
     async with AsyncExitStack() as stack:
-        encoder = asyncio.to_thread(open_encoder, config.encoder_name)
         table = await stack.enter_async_context(Table.open(config.kafka, topics.MAILBOXES.name))
         index = await stack.enter_async_context(Index.open(config.elasticsearch))
         callers = await stack.enter_async_context(Callers.open(config.elasticsearch))
@@ -97,7 +96,7 @@ async def _application(config: Settings) -> AsyncIterator[Any]:
         yield create_api(
             Services(
                 index=index,
-                retrieval=Retrieval(index, await encoder),
+                retrieval=Retrieval(index, await asyncio.to_thread(open_encoder, config.encoder_name)),
                 authentication=Authentication(callers, _issuer(config)),
                 registry=Registry(table),
                 status=StatusOfMailboxes(observer, index).of,

@@ -1,5 +1,8 @@
 """Every setting, read once from the environment at the start of a command and passed down from there."""
 
+import difflib
+import logging
+import os
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -15,6 +18,8 @@ from schemas.languages import is_english
 if TYPE_CHECKING:  # the clients are imported by commands that talk to a server
     from connectors.broker import Broker
     from connectors.elasticsearch import Server
+
+log = logging.getLogger(__name__)
 
 # Set to nothing is not set: what fills in templates leaves such lines.
 OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
@@ -289,6 +294,8 @@ class Settings(BaseSettings):
             )
         if key and not certificate:
             raise ValueError("KAFKA_CLIENT_KEY_FILE needs KAFKA_CLIENT_CERTIFICATE_FILE")
+        if "://" in self.kafka_bootstrap:
+            raise ValueError("KAFKA_BOOTSTRAP is host:port, with nothing before it")
         url = urlsplit(self.elasticsearch_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("ELASTICSEARCH_URL must begin with http:// or https:// and name a host")
@@ -351,7 +358,22 @@ def settings() -> Settings:
             raise ConfigurationError(first["msg"].removeprefix("Value error, ")) from error
         raise ConfigurationError(f"{str(first['loc'][0]).upper()}: {first['msg']}") from error
     topics.documents_stand_in(found.documents_topic)
+    _name_misspelt()
     return found
+
+
+def _name_misspelt() -> None:
+    """Warn of each variable that is called nearly as a setting: nothing reads it."""
+    known = [name.upper() for name in Settings.model_fields]
+    file = Path(".env")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    given = {*os.environ, *(line.partition("=")[0].strip().upper() for line in lines)}
+    for name in given - {*known, "LANGUAGE"}:  # LANGUAGE is the system's
+        alike = [
+            setting for setting in known if setting[:3] == name[:3] and abs(len(setting) - len(name)) < 3
+        ]
+        for meant in difflib.get_close_matches(name, alike, 1, cutoff=0.9):
+            log.warning("%s is no setting: is %s meant?", name, meant)
 
 
 def _secret(value: SecretStr, file: Path | None, name: str) -> str:

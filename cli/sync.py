@@ -84,7 +84,7 @@ def sync(
         answer = asyncio.run(
             _ask(config, record, SyncRequest(mailbox_id=record.mailbox_id, kind=kind, request_id=_id()))
         )
-        console.print("asked for" if kind == "hint" else "asked for; `mailstream status` shows how far it is")
+        console.print("asked for; `mailstream status` shows how far it is")
     if as_json:
         click.echo(json.dumps(answer))
 

@@ -137,7 +137,7 @@ def start_logging(level: str, form: str) -> None:
     handler.addFilter(Repeats())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("googleapiclient").setLevel(logging.ERROR)  # what it warns of, we map and log
-    for noisy in _LIBRARIES:
+    for noisy in (*_LIBRARIES, "streams.settle"):  # whose services Faust starts and stops, saying so
         logging.getLogger(noisy).setLevel(logging.WARNING)
     sys.excepthook = _crashed
     threading.excepthook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)

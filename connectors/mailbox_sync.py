@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -211,9 +212,9 @@ class MailboxSync:
         self._walk.wake()
         units, seconds, _ = self.config.estimate(position.messages, -(-position.messages // EVENTS_A_SEND))
         log.info(
-            "mailbox %s: %s of %d messages, %s: at most %d units, %.1f h",
+            "mailbox %s: %s of %d messages, %s: at most %d units, %s",
             *(self.mailbox.mailbox_id, listing.kind, position.messages, listing.query or "all"),
-            *(units, seconds / 3600),
+            *(units, timedelta(seconds=round(seconds))),
         )
 
     # --- history -------------------------------------------------------------------------------------

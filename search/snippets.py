@@ -7,7 +7,7 @@ from schemas.words import stems
 from search.results import MARK_END, MARK_START
 
 SNIPPET_CHARACTERS = 240
-_WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def snippet(text: str, wanted: Iterable[str]) -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
-from connectors.broker import Broker
+from connectors.broker import Broker, broker
 from connectors.elasticsearch import Index, Server
 from connectors.encoder import open_encoder
+from connectors.errors import MailstreamError
 from connectors.kafka import Producer, Record, Table
 from connectors.spending import Spending
 from connectors.tail import tail
@@ -239,6 +241,13 @@ class _Pipeline:
 def run_worker(name: str, config: WorkerConfig, log_level: str) -> None:
     """Run one of the workers ("extract", "slow", "index") until a signal ends it; then exit the process."""
     app = {"extract": extract_app, "slow": slow_app, "index": index_app}[name](config)
-    faust.Worker(
-        app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False
-    ).execute_from_commandline()
+    worker = faust.Worker(app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:  # which is all that Faust says
+        crash = worker.crash_reason or end.__context__
+        if isinstance(crash, KafkaConnectionError):
+            crash = asyncio.run(broker(config.kafka).absence(crash))
+        if isinstance(crash, MailstreamError):
+            raise crash from None
+        raise

@@ -254,7 +254,10 @@ class EphemeralAttachmentHandler:
         missing = [language for language in self._config.languages if language not in known]
         if missing:
             names, packages = ", ".join(missing), " ".join(map(ocr_package, missing))
-            raise ConfigurationError(f"LANGUAGES: tesseract does not know {names}: install {packages}")
+            raise ConfigurationError(
+                f"LANGUAGES: tesseract does not know {names}: install {packages}, or write it as"
+                " `tesseract --list-langs` does"
+            )
 
     def _require_tesseract(self) -> None:
         # Without this a missing program would pass for damaged images, and they would be settled as such.

@@ -48,6 +48,7 @@ def tool(name: str) -> Path:
 
 
 def _build(wanted: Tool, program: Path) -> None:
+    sys.stderr.write(f"building {wanted.name}, which takes minutes\n")
     with tempfile.TemporaryDirectory(dir=program.parent, prefix="unfinished-") as directory:
         built = Path(directory) / wanted.name
         # Within a module of our own: `go install` refuses modules that exclude some version of another.

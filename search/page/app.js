@@ -269,7 +269,7 @@ function messageView(message) {
 
 function attachmentView(attachment) {
   const facts = [attachment.content_type, bytes(attachment.size_bytes),
-    attachment.pages ? `${attachment.pages} pages` : "", attachment.outcome,
+    attachment.pages ? `${attachment.pages} page${attachment.pages === 1 ? "" : "s"}` : "", attachment.outcome,
     attachment.scan === "off" ? "" : attachment.scan, attachment.truncated ? "shortened" : ""];
   return element("details", {},
     element("summary", {},

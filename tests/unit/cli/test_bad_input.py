@@ -1,6 +1,9 @@
 """Wrong input is one clear line: exit code 2 for wrong usage, 1 for a failure, never a traceback."""
 
+import base64
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +88,21 @@ def test_servers_that_are_not_there() -> None:
     _says(_run("search", "words", **away), 1, "set ELASTICSEARCH_URL")
 
 
+@pytest.mark.parametrize("arguments", [["worker", "extract"], ["serve"]])
+def test_a_process_without_kafka_ends_with_a_clear_line(arguments: list[str], tmp_path: Path) -> None:
+    away = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "ELASTICSEARCH_URL": "http://127.0.0.1:1"}
+    own = {"CREDENTIALS_KEY": base64.b64encode(bytes(32)).decode(), "STATE_DIRECTORY": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={**os.environ, **away, **own},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Error: Kafka at 127.0.0.1:1 does not answer")
+
+
 def test_wrong_settings_name_the_variable() -> None:
     _says(_run("source", CREDENTIALS_KEY=""), 1, "CREDENTIALS_KEY is not set")
     _says(_run("source", CREDENTIALS_KEY="short"), 1, "CREDENTIALS_KEY")
@@ -94,7 +112,6 @@ def test_wrong_settings_name_the_variable() -> None:
 def test_wrong_usage() -> None:
     _says(_run("search", "  "), 2, "the query is empty")
     _says(_run("worker", "nothing"), 2, "No such command")
-    _says(_run("emulate", "gmail"), 2, "--mbox")
     _says(_run("reprocess"), 2, "--outcome or --engine-before")
     _says(_run("reprocess", "--outcome", "tired"), 2, "'tired' is none of")
 

@@ -1,11 +1,13 @@
 """Settings of how servers are reached: what does not go together is refused when it is read."""
 
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from pydantic import SecretStr
 
-from cli.settings import Settings
+from cli.settings import Settings, settings
 from connectors.errors import ConfigurationError
 from tests.commands import command
 
@@ -30,6 +32,7 @@ SECRET = "never-to-be-said"
             "KAFKA_CLIENT_KEY_FILE needs KAFKA_CLIENT_CERTIFICATE_FILE",
         ),
         ({"ELASTICSEARCH_URL": "127.0.0.1:9200"}, "ELASTICSEARCH_URL must begin with http:// or https://"),
+        ({"KAFKA_BOOTSTRAP": "http://127.0.0.1:9092"}, "KAFKA_BOOTSTRAP is host:port"),
         ({"ELASTICSEARCH_CA_FILE": "/x"}, "ELASTICSEARCH_CA_FILE needs an ELASTICSEARCH_URL"),
         (
             {"ELASTICSEARCH_API_KEY": SECRET, "ELASTICSEARCH_API_KEY_FILE": "/x"},
@@ -55,6 +58,22 @@ def test_what_does_not_go_together(given: dict[str, str], words: str) -> None:
     [line] = errors.splitlines()
     assert words in line
     assert SECRET not in output + errors
+
+
+def test_a_misspelt_setting_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SERVE_PROT=1\n")
+    given = {"KAFKA_BOOTSTRP": "x", "KAFKA_HEAP_OPTS": "x", "LANGUAGE": "en", "SERVE_PORT_8000_TCP": "x"}
+    settings.cache_clear()
+    with mock.patch.dict(os.environ, given):
+        settings()
+    settings.cache_clear()
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "KAFKA_BOOTSTRP is no setting: is KAFKA_BOOTSTRAP meant?",
+        "SERVE_PROT is no setting: is SERVE_PORT meant?",
+    ]
 
 
 def _settings(**given: object) -> Settings:

@@ -28,7 +28,7 @@ def mbox(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "give the mail to serve"),
+        (["--address", "a@x", "--address", "b@x"], 2, "2 addresses for 0 files"),
         (["--mbox", "missing.mbox"], 1, "missing.mbox: no such file"),
         (["--mbox", "{empty}"], 1, "the file is empty"),
         (["--mbox", "{folder}"], 1, "no mail in this directory"),
@@ -52,6 +52,26 @@ def test_errors_are_one_line_that_says_what_is_wrong(
 def test_help_has_an_example() -> None:
     result = CliRunner().invoke(emulate, ["gmail", "--help"])
     assert "Example: mailstream emulate gmail" in result.output
+
+
+def test_without_a_file_it_serves_the_sample() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "emulate",
+        "gmail",
+        "--json",
+        "--address",
+        "anna@example.com",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        try:
+            [box] = json.loads(process.stdout.readline())["mailboxes"]
+        finally:
+            process.terminate()
+    assert (box["address"], box["messages"]) == ("anna@example.com", 101)
 
 
 def test_it_serves_until_it_is_told_to_end(mbox: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.words import stems
 from search.ranking import ATTACHMENT_WEIGHT, SCALED, Candidate, Ranked, rank
 from search.results import MARK_END, MARK_START
 from search.snippets import SNIPPET_CHARACTERS, snippet
@@ -101,3 +102,8 @@ def test_snippets_show_the_words_in_any_form() -> None:
     assert len(shown) <= SNIPPET_CHARACTERS + 10
     assert snippet("no such word", ["zebra"]) == "no such word"
     assert snippet("", ["zebra"]) == ""
+
+
+def test_a_snippet_marks_a_cell_of_a_table_and_a_whole_number() -> None:
+    assert snippet("week,gnomes 3,51", ["gnome"]) == f"week,{MARK_START}gnomes{MARK_END} 3,51"
+    assert snippet("gnomes 1.204,51", stems("1.204,51")) == f"gnomes {MARK_START}1.204,51{MARK_END}"
