@@ -103,10 +103,11 @@ async def rebuild(
             newer = []
         resumed, analyzer = bool(newer), analyzer_for(config.language_codes)
         new = newer[-1] if newer else await versions.create(encoder.name, analyzer)
-        if (new.encoder, new.mapping_version) != (encoder.name, mapping.MAPPING_VERSION):
+        begun = (new.encoder, new.mapping_version, new.vectors_version)
+        if begun != (encoder.name, mapping.MAPPING_VERSION, mapping.VECTORS_VERSION):
             raise ConfigurationError(
-                f"{new.name} was begun with {new.encoder} and mapping {new.mapping_version}: set ENCODER"
-                " back, or begin again with --from-beginning"
+                f"{new.name} was begun with {new.encoder}, mapping {new.mapping_version} and vectors"
+                f" {new.vectors_version}: set ENCODER back, or begin again with --from-beginning"
             )
         gone = Gone(registry, None)  # it is the index worker that takes late records out of the topic
         known = _known_vectors(versions, live, older, encoder, console)
@@ -136,12 +137,14 @@ async def rebuild(
 def _known_vectors(
     versions: Versions, live: Version | None, older: list[Version], encoder: Encoder, console: Console
 ) -> Vectors | None:
-    """The vectors of the live index, or of the last before it, where the same model made them."""
+    """The vectors of the live index, or of the last before it, where the same model made them in the same
+    way."""
     there = [version for version in (live, *reversed(older)) if version is not None]
-    usable = [version for version in there if version.encoder == encoder.name]
+    wanted = (encoder.name, mapping.VECTORS_VERSION)
+    usable = [version for version in there if (version.encoder, version.vectors_version) == wanted]
     if usable:
         return versions.vectors(usable[0])
-    reason = "no index has vectors of this model" if there else "there is no old index"
+    reason = "no index has vectors that this model made in this way" if there else "there is no old index"
     console.print(f"{reason}: all texts are embedded again by {encoder.name}, which takes its time")
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 INDEX_PREFIX = "mail-v"
 MAPPING_VERSION = 1
+VECTORS_VERSION = 2  # how pieces are cut and embedded: vectors of another version are made again
 READ_ALIAS = "mail-read"
 WRITE_ALIAS = "mail-write"
 CACHE_INDEX = "mail-content-v1"
@@ -64,9 +65,10 @@ def mappings(
     # Stems rank, these filter: without the lengths of fields (norms) a document costs the server a third
     # less, because those of documents that stand between pieces are slow to look up.
     text = {"type": "text", "analyzer": analyzer, "norms": False}
+    noted = {"encoder": encoder} if encoder else {}
     return {
         "dynamic": "strict",
-        "_meta": {"version": MAPPING_VERSION, **({"encoder": encoder} if encoder else {})},
+        "_meta": {"version": MAPPING_VERSION, "vectors": VECTORS_VERSION, **noted},
         "properties": {**_message(text), **_content(text), **_pieces(text, vectors), **_BOOKKEEPING},
     }
 

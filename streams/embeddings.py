@@ -31,6 +31,8 @@ MEMORY_BYTES = 4 * 1024 * 1024
 PATIENCE_SECONDS = 15.0
 # Writes to the shared cache that nobody waits for.
 SHARED_AT_ONCE = 4
+# How far a later piece goes towards the first (ARCHITECTURE.md). With it VECTORS_VERSION changes.
+LEANING = 0.5
 
 Answer = TypeVar("Answer")
 
@@ -117,6 +119,15 @@ class OnceEncoder:
             self._sharing.append(asyncio.run_coroutine_threadsafe(self._once.put(entries), self._loop))
             if len(self._sharing) > SHARED_AT_ONCE:
                 _answer(self._sharing.popleft())
+
+
+def leaning(piece: NDArray[np.float32], first: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The unit vector of a piece, nearer to that of its document's first piece: a later one does not say by
+    itself what the whole is about."""
+    if piece is first:
+        return piece
+    both: NDArray[np.float32] = piece + np.float32(LEANING) * first
+    return both / np.linalg.norm(both)
 
 
 def _answer(asked: Future[Answer]) -> Answer | None:

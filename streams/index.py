@@ -45,6 +45,7 @@ from schemas.registers import AnyRegister, decode_register
 from streams.attempts import Attempts, event_of
 from streams.chunking import Chunk, chunk
 from streams.dead_letters import DeadLetters, undecodable
+from streams.embeddings import leaning
 from streams.fields import (
     MessageView,
     PartView,
@@ -299,20 +300,29 @@ class Indexer:
     async def _vectors(
         self, texts: Mapping[tuple[str, str], str], *, urgent: bool
     ) -> Mapping[tuple[str, str], NDArray[np.float32]]:
-        """The vectors of texts by document and chunk: those that are known, the others computed."""
+        """The vectors of texts by document and chunk, a document's first chunk before its others: those that
+        are known, the others computed."""
         known: dict[tuple[str, str], NDArray[np.float32]] = {}
         if self._known is not None and texts:
             known = await self._known.read({document for document, _ in texts})
+        # What is known leans already: beside a chunk that is new it would be of another beginning.
+        changed = {pair[0] for pair in texts if pair not in known}
+        computed: dict[tuple[str, str], NDArray[np.float32]] = {}
         # By length, so that few texts of a slice are padded to the longest of it.
-        new = sorted((pair for pair in texts if pair not in known), key=lambda pair: len(texts[pair]))
+        new = sorted((pair for pair in texts if pair[0] in changed), key=lambda pair: len(texts[pair]))
         for start in range(0, len(new), EMBEDDED_AT_ONCE):
             some = new[start : start + EMBEDDED_AT_ONCE]
             async with self._encoding.take(urgent=urgent):
-                computed = await asyncio.get_running_loop().run_in_executor(
+                vectors = await asyncio.get_running_loop().run_in_executor(
                     None if urgent else self._patient, self._encoder.encode, [texts[pair] for pair in some]
                 )
-            known |= dict(zip(some, computed, strict=True))
+            computed |= dict(zip(some, vectors, strict=True))
             index_chunks_counter.inc(len(some))
+        firsts: dict[str, NDArray[np.float32]] = {}
+        for pair in texts:
+            if pair in computed:
+                first = firsts.setdefault(pair[0], computed[pair])
+                known[pair] = leaning(computed[pair], first)
         return known
 
 

@@ -1,7 +1,7 @@
 """The versions of the mail index: made, filled beside the live one, put in its place, removed.
 
 ``mail-v000001`` and so on; the one that the aliases name is live. What a version was made with (mapping,
-encoder) stands in its mapping's ``_meta``.
+vectors, encoder) stands in its mapping's ``_meta``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Version:
     live: bool
     encoder: str | None  # whose vectors it holds; None: nobody noted it
     mapping_version: int | None
+    vectors_version: int | None
 
     @property
     def number(self) -> int:
@@ -73,6 +74,7 @@ class Versions:
                     mapping.WRITE_ALIAS in described["aliases"],
                     meta.get("encoder"),
                     meta.get("version"),
+                    meta.get("vectors"),
                 )
             )
         return sorted(found, key=lambda version: version.number)

@@ -64,7 +64,7 @@ async def test_the_model_takes_an_urgent_text_between_two_slices_of_others() -> 
             encoded.append(texts[0])
             loop.call_soon_threadsafe(begun.set)
             assert go_on.wait(20)
-            return np.zeros((len(texts), VECTOR_DIMENSIONS), np.float32)
+            return np.ones((len(texts), VECTOR_DIMENSIONS), np.float32)
 
     indexer = Indexer(None, Slow(), None, 10)  # type: ignore[arg-type]
     many = {("backfill", f"{number}"): f"{number:05d}" for number in range(3 * EMBEDDED_AT_ONCE)}
