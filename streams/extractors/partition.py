@@ -55,7 +55,7 @@ def _import_cleaners() -> None:
     """Their table of all punctuation takes half a second, for the question of titles again."""
     import numpy  # noqa: F401 - what they import sees the real number
     import unstructured.file_utils.encoding
-    import unstructured.nlp.patterns  # noqa: F401
+    import unstructured.nlp.patterns
 
     characters, sys.maxunicode = sys.maxunicode, 0
     try:

@@ -38,12 +38,6 @@ STOP_WORDS = {
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SampleSummary]:
-    path = tmp_path_factory.mktemp("sample") / "sample.mbox"
-    return path, write_sample_mailbox(path)
-
-
-@pytest.fixture(scope="module")
 def mails(sample: tuple[Path, SampleSummary]) -> list[Part]:
     box = mailbox.mbox(sample[0], create=False)
     try:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,34 +20,15 @@ from streams.parser_pool import PoolConfig
 from tests.files import picture
 from tests.office_files import word
 from tests.processes import descendants, program
-from tests.reading import SENTENCE, result_of
+from tests.reading import SENTENCE, Configured, files_in, result_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-Configured = Callable[[EngineConfig], EphemeralAttachmentHandler]
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     assert files_in(tmp_path) == []
-
-
-@pytest.fixture
-def configured(reader: EphemeralAttachmentHandler, reader_directory: Path) -> Iterator[Configured]:
-    """Engines over the parsers of all tests: what makes them differ stands in the job."""
-
-    def engine(config: EngineConfig) -> EphemeralAttachmentHandler:
-        handler = EphemeralAttachmentHandler(PoolConfig(reader_directory), config)
-        handler._pool = reader._pool
-        return handler
-
-    yield engine
-    assert files_in(reader_directory) == []
-
-
-def files_in(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if not path.is_dir()]
 
 
 async def test_a_picture_of_too_many_pixels_is_refused(configured: Configured) -> None:
