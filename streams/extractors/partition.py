@@ -20,8 +20,7 @@ def _without_language_model() -> None:
 
     It asks only whether a paragraph is a title or prose, and in which language, which nobody here needs to
     know; it would fetch spaCy's model from the internet for that. Stand-ins also keep torch, which spaCy
-    imports, and lists of languages, words and characters out of the parser processes: they start in a
-    quarter of the time.
+    imports, and lists of languages, words and characters out of the parser processes.
     """
     if "unstructured.partition.text_type" in sys.modules:
         return
