@@ -25,7 +25,7 @@ tools: setup ## Build kubeconform and docker-compose, which test-full calls, int
 	$(BIN)/python -m tests.tools
 
 test: setup ## Unit, contract, and one short seed of each service and kill test (real servers)
-	$(BIN)/python -m pytest tests -m "not full" -n 3 --dist loadfile --no-loadscope-reorder --durations 15 \
+	$(BIN)/python -m pytest tests -m "not full" -n 3 --no-loadscope-reorder --durations 15 \
 		|| $(BIN)/python scripts/once_more.py
 
 test-full: tools ## Every "must show" at full size, with the time of each part (PARTS="growth soak": these)

@@ -60,6 +60,7 @@ def demo(mbox: Path | None, once: bool, as_json: bool) -> None:
 
 def _run(console: Console, directory: Path, mbox: Path | None, *, once: bool) -> dict[str, object]:
     started = time.monotonic()
+    find_tesseract()
     if mbox is None:
         mail = directory / "sample.mbox"
         sample = write_sample_mailbox(mail)
@@ -67,7 +68,6 @@ def _run(console: Console, directory: Path, mbox: Path | None, *, once: bool) ->
     else:
         mail = mbox
         read_mail(mail)  # what is no mail should be said before the servers start
-    find_tesseract()
     with contextlib.ExitStack() as stack:
         with console.status("Starting Kafka and Elasticsearch (the first time, they are downloaded)"):
             servers = stack.enter_context(start_stack(brief=once))

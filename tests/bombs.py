@@ -20,9 +20,9 @@ _ZEROS_BYTES = 64 * MEBIBYTE
 def deflated_zeros(size_bytes: int) -> bytes:
     """A raw deflate stream of zeros: one compressed run of them, written again and again."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    run = packer.compress(bytes(_ZEROS_BYTES)) + packer.flush(zlib.Z_FULL_FLUSH)
-    again = packer.compress(bytes(_ZEROS_BYTES)) + packer.flush(zlib.Z_FULL_FLUSH)
-    return run + again * (size_bytes // _ZEROS_BYTES - 1) + packer.flush(zlib.Z_FINISH)
+    run = packer.compress(bytes(MEBIBYTE)) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(bytes(MEBIBYTE)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return run + again * (size_bytes // MEBIBYTE - 1) + packer.flush(zlib.Z_FINISH)
 
 
 def gzip_of_zeros(size_bytes: int = 10 * GIBIBYTE) -> bytes:

@@ -1,15 +1,23 @@
 """Documents through the real engine or a reader alone, and what came out, for the tests of formats."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from schemas.outcomes import Outcome
-from streams.ephemeral import AttachmentResult, EphemeralAttachmentHandler
+from streams.ephemeral import AttachmentResult, EngineConfig, EphemeralAttachmentHandler
 from streams.extractors.limits import Limits
 from streams.extractors.registry import extract
 from streams.extractors.result import Budget, Document
 
 SENTENCE = "the quay wall leans seven millimetres"
+Configured = Callable[[EngineConfig], EphemeralAttachmentHandler]
+
+
+def files_in(directory: Path) -> list[Path]:
+    """What is left there, and below."""
+    return [path for path in directory.rglob("*") if not path.is_dir()]
 
 
 @dataclass(frozen=True, slots=True)

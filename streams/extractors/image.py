@@ -3,18 +3,27 @@
 import io
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pytesseract
 from PIL import ExifTags, Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
 
 from schemas.outcomes import Outcome
 from streams.decoration import seen_decoration
 from streams.extractors.result import Document, ExtractionError
+
+# pytesseract takes pandas where it is, for results as tables, which nobody here asks for.
+_without_pandas = "pandas" not in sys.modules
+if _without_pandas:
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+import pytesseract  # noqa: E402
+
+if _without_pandas:
+    del sys.modules["pandas"]
 
 # tesseract wants letters of about 30 pixels; a screenshot's are 12. Small images are enlarged to this width.
 _GOOD_WIDTH = 1_600

@@ -16,21 +16,28 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 def _without_language_model() -> None:
-    """Give unstructured tokenizers of ours.
+    """Give unstructured tokenizers of ours, and nothing to tell titles and languages by.
 
-    It asks spaCy only whether a paragraph is a title or prose, which nobody here needs to know, and would
-    fetch a model from the internet for it. The stand-in also keeps torch, which spaCy imports, out of the
-    parser processes: 187 MB instead of 731 MB, 2.5 s to start instead of 7 s.
+    It asks only whether a paragraph is a title or prose, and in which language, which nobody here needs to
+    know; it would fetch spaCy's model from the internet for that. Stand-ins also keep torch, which spaCy
+    imports, and lists of languages, words and characters out of the parser processes.
     """
     if "unstructured.partition.text_type" in sys.modules:
         return
-    stand_in, language, tokens = (types.ModuleType(f"spacy{part}") for part in ("", ".language", ".tokens"))
-    language.Language = tokens.Doc = object  # type: ignore[attr-defined]
-    stand_in.language, stand_in.tokens = language, tokens  # type: ignore[attr-defined]
-    placed = {module.__name__: module for module in (stand_in, language, tokens)}
-    missing = {name: module for name, module in placed.items() if name not in sys.modules}
+    contents: dict[str, dict[str, Any]] = {
+        "spacy": {},
+        "spacy.language": {"Language": object},
+        "spacy.tokens": {"Doc": object},
+        "iso639": {},
+        "unstructured.nlp.english_words": {"ENGLISH_WORDS": frozenset()},
+    }
+    missing = {name: types.ModuleType(name) for name in contents if name not in sys.modules}
+    for name, module in missing.items():
+        vars(module).update(contents[name])
     sys.modules.update(missing)
+    _import_cleaners()
     from unstructured.partition import text_type
+    from unstructured.partition.common import lang  # noqa: F401 - while iso639 is another's
 
     for name in missing:
         del sys.modules[name]
@@ -41,6 +48,19 @@ def _without_language_model() -> None:
     }
     for name, hook in hooks.items():
         setattr(text_type, name, hook)
+
+
+def _import_cleaners() -> None:
+    """Their table of all punctuation takes half a second, for the question of titles again."""
+    import numpy  # noqa: F401 - what they import sees the real number
+    import unstructured.file_utils.encoding
+    import unstructured.nlp.patterns
+
+    characters, sys.maxunicode = sys.maxunicode, 0
+    try:
+        import unstructured.cleaners.core  # noqa: F401
+    finally:
+        sys.maxunicode = characters
 
 
 # Neither advertisements nor telemetry from inside a parser.

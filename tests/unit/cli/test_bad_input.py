@@ -73,7 +73,8 @@ def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for program in ("tesseract", "mvn"):
         (path / program).symlink_to("/bin/true")
     environment = {"PATH": str(path), "STACK": "maven", "JAVA_HOME": ""}
-    for arguments in (["demo", "--once"], ["devstack", "up", "--dir", str(tmp_path / "stack")]):
+    demo = ["demo", "--once", "--mbox", _mail(tmp_path)]
+    for arguments in (demo, ["devstack", "up", "--dir", str(tmp_path / "stack")]):
         _says(_run(*arguments, **environment), 1, "install the package openjdk-21-jdk-headless")
 
 

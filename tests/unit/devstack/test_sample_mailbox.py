@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pypdfium2
-import pytesseract
 import pytest
 from PIL import Image
 
@@ -36,12 +35,6 @@ STOP_WORDS = {
     "the",
     "to",
 }
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SampleSummary]:
-    path = tmp_path_factory.mktemp("sample") / "sample.mbox"
-    return path, write_sample_mailbox(path)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +120,13 @@ def anywhere(mails: list[Part], name: str) -> bytes:
 
 
 def read_picture(content: bytes) -> str:
-    return str(pytesseract.image_to_string(Image.open(io.BytesIO(content))))
+    return ocr(Image.open(io.BytesIO(content)))
+
+
+def ocr(image: Image.Image) -> str:
+    import pytesseract  # with pandas, unless a parser has imported it before
+
+    return str(pytesseract.image_to_string(image))
 
 
 def test_it_is_a_small_year_of_mail(sample: tuple[Path, SampleSummary], mails: list[Part]) -> None:
@@ -238,6 +237,6 @@ def test_the_scanned_lease_has_no_text_but_reads_well(mails: list[Part]) -> None
     lease = pypdfium2.PdfDocument(anywhere(mails, "lease-Pier-Road.pdf"))
     assert len(lease) == 2
     assert not "".join(page.get_textpage().get_text_range() for page in lease).strip()
-    pages = [pytesseract.image_to_string(page.render(scale=150 / 72).to_pil()) for page in lease]
+    pages = [ocr(page.render(scale=150 / 72).to_pil()) for page in lease]
     assert "lodges GBP 27,600 with the factor" in pages[0]
     assert "No tenant shall keep poultry" in pages[1]

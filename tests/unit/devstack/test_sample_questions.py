@@ -3,10 +3,11 @@
 import mailbox
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from devstack.sample.mailbox import write_sample_mailbox
+from devstack.sample.mailbox import SampleSummary
 from devstack.sample.questions import QUESTIONS, Question
 from schemas.mime import Part, parse
 from tests.unit.devstack.test_sample_mailbox import body_of, layers
@@ -18,11 +19,9 @@ STOP_WORDS = {
 
 
 @pytest.fixture(scope="module")
-def mails(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Part]:
+def mails(sample: tuple[Path, SampleSummary]) -> dict[tuple[str, str], Part]:
     """Every mail by its sender and date, which stand in its Message-ID."""
-    path = tmp_path_factory.mktemp("sample") / "sample.mbox"
-    write_sample_mailbox(path)
-    box = mailbox.mbox(path, create=False)
+    box = mailbox.mbox(sample[0], create=False)
     try:
         parts = [parse(box.get_bytes(key)) for key in box.keys()]  # noqa: SIM118
     finally:

@@ -130,7 +130,7 @@ def test_a_server_ends_with_its_owner_and_with_its_keeper(
     deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline, "the server still runs"
-        time.sleep(0.5)
+        time.sleep(0.1)
         if whom == "owner" and owner.poll() is None:
             owner.send_signal(sent)  # Python loses the exception of a signal that comes amid a finalizer
     owner.kill()

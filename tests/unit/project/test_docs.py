@@ -34,6 +34,7 @@ SECTIONS = (
     "Quota exhausted",
     "Poison storm",
 )
+BENCHMARKS = {name for name, _ in benchmarks()}
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Up to a comment, a pipe, a redirection, or the end of what quotes the command.
 _COMMAND = re.compile(
@@ -132,9 +133,8 @@ def test_what_a_page_calls_is_there(page: str) -> None:
     assert set(re.findall(r"^\W*make ([a-z-]+)", code, re.MULTILINE)) <= targets
     for module in re.findall(r"\bpython3? -m ((?:benchmarks|tests|cli|connectors)[\w.]*)", code):
         assert importlib.util.find_spec(module) is not None, module
-    known = {name for name, _ in benchmarks()}
     for named in re.findall(r"(?:^|\bpython -m )benchmarks ([a-z][\w|-]*)", code, re.MULTILINE):
-        assert {name.replace("_", "-") for name in named.split("|")} <= known, named
+        assert {name.replace("_", "-") for name in named.split("|")} <= BENCHMARKS, named
     for file in re.findall(r"(?:^|\s)((?:tests|scripts|examples|helm|docs)/[\w/.-]+\.\w+)", code):
         assert (ROOT / file).exists(), file
     for target in re.findall(r"\]\(([^)]+)\)", _FENCE.sub("", text)):

@@ -1,6 +1,7 @@
 """The house itself: names, the lock, the settings table, the delivery of libraries."""
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -14,10 +15,15 @@ PACKAGES = ("schemas", "connectors", "streams", "search", "devstack", "cli")
 LOCK = (ROOT / "requirements.lock").read_text()
 
 
+@pytest.fixture(scope="module")
+def installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_our_names_are_ours(package: str) -> None:
+def test_our_names_are_ours(package: str, installed: Mapping[str, list[str]]) -> None:
     """The public index has other packages of these names; one of them would overwrite ours."""
-    assert packages_distributions()[package] == ["mailstream"]
+    assert installed[package] == ["mailstream"]
     assert not re.search(rf"^{package}==", LOCK, re.MULTILINE)
 
 

@@ -1,11 +1,12 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from streams.ephemeral import EphemeralAttachmentHandler
+from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
 from streams.parser_pool import PoolConfig
+from tests.reading import Configured, files_in
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +19,17 @@ async def reader(reader_directory: Path) -> AsyncIterator[EphemeralAttachmentHan
     """One engine for the tests of every format; afterwards nothing is left of what they read."""
     async with EphemeralAttachmentHandler(PoolConfig(reader_directory)) as handler:
         yield handler
-    assert [path for path in reader_directory.rglob("*") if not path.is_dir()] == []
+    assert files_in(reader_directory) == []
+
+
+@pytest.fixture
+def configured(reader: EphemeralAttachmentHandler, reader_directory: Path) -> Iterator[Configured]:
+    """Engines over the parsers of all tests: what makes them differ stands in the job."""
+
+    def engine(config: EngineConfig) -> EphemeralAttachmentHandler:
+        handler = EphemeralAttachmentHandler(PoolConfig(reader_directory), config)
+        handler._pool = reader._pool
+        return handler
+
+    yield engine
+    assert files_in(reader_directory) == []

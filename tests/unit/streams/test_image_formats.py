@@ -1,11 +1,9 @@
 """Pictures of text, in every format, turned and small and pale, and in three languages."""
 
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from fpdf import FPDF
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from pillow_heif import register_heif_opener
@@ -15,7 +13,7 @@ from schemas.languages import analyzer_for, ocr_package
 from schemas.outcomes import Outcome
 from streams.ephemeral import EngineConfig, EphemeralAttachmentHandler
 from streams.parser_pool import PoolConfig
-from tests.reading import SENTENCE, read
+from tests.reading import SENTENCE, Configured, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -102,12 +100,9 @@ async def test_half_a_picture_is_better_than_none(reader: EphemeralAttachmentHan
     assert SENTENCE in found.text and found.root.metadata.truncated
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def polyglot(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EphemeralAttachmentHandler]:
-    config = EngineConfig(languages=("eng", "deu", "chi_sim"))
-    directory = tmp_path_factory.mktemp("polyglot")
-    async with EphemeralAttachmentHandler(PoolConfig(directory, processes=1), config) as handler:
-        yield handler
+@pytest.fixture
+def polyglot(configured: Configured) -> EphemeralAttachmentHandler:
+    return configured(EngineConfig(languages=("eng", "deu", "chi_sim")))
 
 
 def pdf(text: str) -> bytes:

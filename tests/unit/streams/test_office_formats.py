@@ -1,6 +1,8 @@
 """Every office format gives its known sentence, with its place, wherever in the file it stands."""
 
 import io
+import subprocess
+import sys
 import zipfile
 from typing import Any
 
@@ -187,3 +189,15 @@ def test_the_tokenizers_of_ours_are_in_place() -> None:
 
     assert vars(text_type)["sent_tokenize"]("One. Two.") == ["One.", "Two."]
     assert partition.partition is not None
+
+
+def test_parsers_hold_nothing_that_only_tells_titles_and_languages() -> None:
+    unwanted = ("torch", "spacy", "pandas", "iso639", "unstructured.nlp.english_words")
+    ask = f"""
+import sys
+import streams.extractors.registry
+from unstructured.cleaners import core
+print(sorted(set(sys.modules) & set({unwanted!r})), len(core.tbl), sys.maxunicode)
+"""
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["[]", "0", str(sys.maxunicode)]
