@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cli.reindex import _known_vectors
-from connectors.elasticsearch import Version, Versions
+from connectors.elasticsearch.versions import Version, Versions
 from connectors.encoder import HashEncoder
 from schemas.mapping import MAPPING_VERSION, VECTORS_VERSION
 
