@@ -26,7 +26,7 @@ BARE = (*HOSTILE, "--without-namespaces")
 SECRET = "a-key-that-no-parser-may-see"
 Run = Callable[..., Coroutine[None, None, AttachmentResult]]
 # What is to hang is read in the fast lane, which ends it then; all else has time.
-HANGS_SECONDS = 1.0
+HANGS_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
