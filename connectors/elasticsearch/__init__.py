@@ -13,7 +13,7 @@ finally:
     for _name in _unused:
         del sys.modules[_name]
 
-from connectors.elasticsearch.bulk import Stored, Write  # noqa: E402
+from connectors.elasticsearch.documents import Stored, Write  # noqa: E402
 from connectors.elasticsearch.index import Index  # noqa: E402
 from connectors.elasticsearch.server import Server  # noqa: E402
 

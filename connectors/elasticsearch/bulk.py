@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
+from connectors.elasticsearch.documents import Write
 from connectors.elasticsearch.mapped import BUSY, MISSING, NO_INDEX, mapped
 from connectors.errors import (
     ConfigurationError,
@@ -40,29 +41,6 @@ _CONFLICT = 409
 _HELD = 403
 _TOO_LARGE = 413
 _MALFORMED = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A document as it stands: the source fields asked for, and the version to compare with on writing."""
-
-    source: Mapping[str, Any]
-    seq_no: int
-    primary_term: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One compare-and-set write. ``expected`` None: the document must not exist yet.
-
-    ``partial`` merges the fields into the document and leaves the others, vectors included, as they are.
-    Vectors are float32 arrays.
-    """
-
-    document_id: str
-    fields: Mapping[str, Any]
-    expected: Stored | None = None
-    partial: bool = False
 
 
 @dataclass(slots=True)

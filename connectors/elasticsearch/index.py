@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError
 
-from connectors.elasticsearch.bulk import BulkSink, Stored, Write
+from connectors.elasticsearch.documents import Stored, Write
 from connectors.elasticsearch.mapped import mapped
 from connectors.elasticsearch.server import Server, connected, create_index
 from connectors.errors import ConfigurationError, MailstreamError, UnavailableError
 from schemas import mapping
+
+if TYPE_CHECKING:
+    from connectors.elasticsearch.bulk import BulkSink
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,8 @@ class Index:
     ) -> None:
         self._client = client
         self.name = name
-        self._sink = sink or BulkSink(client)
+        if sink is not None:
+            self._sink = sink
         self._encoders: dict[str, str | None] = {}  # whose vectors an index holds, by its name
 
     @classmethod
@@ -42,6 +47,12 @@ class Index:
         """A connection, closed at the end. The server is first asked when it is first used."""
         async with connected(elasticsearch) as client:
             yield cls(client)
+
+    @cached_property
+    def _sink(self) -> BulkSink:
+        from connectors.elasticsearch.bulk import BulkSink  # who searches only does without
+
+        return BulkSink(self._client)
 
     @property
     def _read(self) -> str:

@@ -14,7 +14,7 @@ from cli import search
 from connectors import encoder
 from connectors.errors import ConfigurationError, UnavailableError
 
-HEAVY = {"numpy", "onnxruntime", "tokenizers", "aiokafka", "faust", "httpx", "requests"}
+HEAVY = {"numpy", "prometheus_client", "onnxruntime", "tokenizers", "aiokafka", "faust", "httpx", "requests"}
 IMPORTED = f"""
 import sys
 from cli import search
