@@ -12,7 +12,6 @@ from devstack.gmail.faults import Fault, FaultError, read_faults
 from devstack.gmail.mailfiles import MailFileError, RawMail, read_mail
 from devstack.gmail.quota import QUOTAS
 from devstack.gmail.server import HOST, EmulatorError, GmailEmulator
-from devstack.sample.mailbox import write_sample_mailbox
 
 DEFAULT_DOMAIN = "example.com"
 
@@ -94,6 +93,8 @@ def gmail(
         raise click.UsageError(f"{len(addresses)} addresses for {len(paths)} files of mail")
     with tempfile.TemporaryDirectory() as directory:
         if not paths:
+            from devstack.sample.mailbox import write_sample_mailbox  # it draws: 30 MB of libraries
+
             paths = (Path(directory) / "sample.mbox",)
             write_sample_mailbox(paths[0])
         try:
