@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch
 
@@ -112,8 +113,6 @@ class BulkSink:
         return _Item(write, line)
 
     def _vector(self, value: object) -> str | list[float]:
-        import numpy as np  # who writes no vectors, and who only reads, does without
-
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{type(value).__name__} is no JSON")
         if self.packed_vectors:
