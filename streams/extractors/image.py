@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,18 +11,14 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
 
+from connectors.absent import absent
 from schemas.outcomes import Outcome
 from streams.decoration import seen_decoration
 from streams.extractors.result import Document, ExtractionError
 
 # pytesseract takes pandas where it is, for results as tables, which nobody here asks for.
-_without_pandas = "pandas" not in sys.modules
-if _without_pandas:
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-import pytesseract  # noqa: E402
-
-if _without_pandas:
-    del sys.modules["pandas"]
+with absent("pandas"):
+    import pytesseract
 
 # tesseract wants letters of about 30 pixels; a screenshot's are 12. Small images are enlarged to this width.
 _GOOD_WIDTH = 1_600
