@@ -24,6 +24,14 @@ def _parents() -> Iterator[tuple[int, int]]:
             yield int(path.parent.name), int(parent)
 
 
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it is not dead and unasked after."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it may go between opening and reading
+        return False
+
+
 def program(pid: int) -> str:
     """The program's name, cut to 15 letters; empty when it is gone."""
     try:

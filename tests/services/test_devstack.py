@@ -22,6 +22,7 @@ from devstack.servers import paused
 from devstack.stack import Stack, start_stack
 from schemas import mapping
 from schemas.topics import Topic
+from tests.processes import runs
 
 RECORD_BYTES = 12 * 1024 * 1024
 
@@ -189,13 +190,6 @@ def test_no_server_outlives_a_killed_owner() -> None:
 
 def _gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 60
-    while any(_runs(pid) for pid in pids):
+    while any(runs(pid) for pid in pids):
         assert time.monotonic() < deadline, f"one of {pids} still runs"
         time.sleep(0.1)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # it may go between opening and reading
-        return False

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cli import search
 from connectors import encoder
 from connectors.errors import ConfigurationError, UnavailableError
+from tests.processes import runs
 
 HEAVY = {"numpy", "prometheus_client", "onnxruntime", "tokenizers", "aiokafka", "faust", "httpx", "requests"}
 IMPORTED = f"""
@@ -63,18 +63,11 @@ def test_it_ends_with_whoever_began_it() -> None:
     with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         process = int(parent.stdout.readline())
-        assert _runs(process)
+        assert runs(process)
         parent.send_signal(signal.SIGKILL)
     for _ in range(600):
-        if not _runs(process):
+        if not runs(process):
             return
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     pytest.fail("it outlived the search")
-
-
-def _runs(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
