@@ -1,8 +1,10 @@
 """What all tests share: one stack of real servers a session, and names that nobody else uses."""
 
 import os
+import sys
 import uuid
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # Elsewhere a test that asks for a server is in the wrong folder.
 FOLDERS_WITH_SERVERS = {"services", "kill", "contract"}
 _STACK = pytest.StashKey[Stack]()
+# Why a process of xdist's broke off, which ends the run: it stands far above the end of the output otherwise.
+_broken: list[str] = []
+BROKEN_LINES = 12
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +70,31 @@ def pytest_runtest_makereport(
         for server in (servers.kafka, servers.elasticsearch):
             report.sections.append((f"{server.name}'s log", server.log_tail()))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """xdist takes no text that is not UTF-8, and ends the run over one: hostile names are written out."""
+    return encodable((yield))
+
+
+def encodable(data: Any) -> Any:
+    """The same, every text in it such as UTF-8 has it."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {encodable(key): encodable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [encodable(each) for each in data]
+    return data
+
+
+def pytest_internalerror(excrepr: object) -> None:
+    """Keep it for the end."""
+    _broken.append(str(excrepr))
+
+
+def pytest_unconfigure() -> None:
+    """Say what broke first: after an error of its own pytest writes no summary."""
+    for line in _broken[0].strip().splitlines()[-BROKEN_LINES:] if _broken else ():
+        sys.stderr.write(f"BROKE OFF {line}\n")

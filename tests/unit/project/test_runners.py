@@ -6,6 +6,7 @@ import pytest
 
 from scripts import test_full
 from scripts.once_more import again
+from tests.conftest import encodable
 
 
 @pytest.fixture
@@ -65,3 +66,8 @@ def test_few_tests_of_services_are_run_again_and_nothing_else_is() -> None:
     assert again([]) == []
     for other in ("kill/test_kills", "unit/streams/test_settle", "contract/test_imap_plain"):
         assert again([some[0], f"tests/{other}.py::test_it"]) == []
+
+
+def test_a_failure_over_a_hostile_name_does_not_end_the_run() -> None:
+    told = encodable({"longrepr": ("no \udcff.pdf", [7, None]), "nodeid": "grün"})
+    assert told == {"longrepr": ["no \\udcff.pdf", [7, None]], "nodeid": "grün"}
