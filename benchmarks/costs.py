@@ -1,7 +1,8 @@
 """What a pipeline costs, seen from outside: processor seconds and memory by what the processes do.
 
-``/proc`` is looked at some times a second. Parsers and tesseract are processes of their own; in the index
-worker every thread but the event loop's serves the model (Kafka's thread, which is small, counts there too).
+``/proc`` is looked at some times a second. Parsers, tesseract and what embeds patiently are processes of
+their own; in the index worker every thread but the event loop's serves the model (Kafka's, which is small,
+counts there too).
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ class Meter:
             self._seen[root, name] = loop_seconds
             if name == self._embeds:
                 self._seen[root, EMBEDDING] = process.seconds - loop_seconds
+        elif name == self._embeds:
+            self._seen[process.pid, EMBEDDING] = process.seconds
+            memory_of = f"an encoder of {name}"
         else:
             self._seen[process.pid, PARSING] = process.seconds
             self._seen[process.pid, OCR] = process.children_seconds

@@ -28,6 +28,7 @@ from benchmarks import command
 from benchmarks.costs import Costs, Meter
 from benchmarks.deployment import Deployment, as_scan, deployment, scan_mail
 from benchmarks.pages import Picture, machine, table, write_page
+from cli.pipeline import mailbox_id_of
 from cli.status import Observer
 from connectors.elasticsearch import Index
 from connectors.lag import LagMeter
@@ -40,8 +41,9 @@ NAME = "end_to_end"
 LISTED, QUIET, BUSY = "listed@example.com", "quiet@example.com", "busy@example.com"
 TIMEOUT_SECONDS = 1_200.0
 # More than extract takes at a time, so that some of them wait in the topic.
-SCANS = 800
+SCANS = 1_200
 PICTURES = 40
+PENDING = {"term": {"outcome": "pending"}}
 # What must hold, see ``good``.
 MOST_OUTSIDE, MOST_SLOWER, AIM_SECONDS = 0.15, 2.0, 2.0
 
@@ -120,8 +122,10 @@ async def _all(ready: Deployment, texts: Sequence[str], counts: tuple[int, int, 
         await _backfill(ready, scans)
         with Meter(ready.processes) as meter:
             busy = await _latencies(ready, index, texts, BUSY, arriving)
-        pending = await index.count({"term": {"outcome": "pending"}})
-    return {"run": run, "rest": rest, "busy": busy, "pending": pending, "busy_costs": meter.costs}
+        owner = {"term": {"mailbox_id": mailbox_id_of(BUSY)}}
+        read = {"bool": {"filter": [owner, {"term": {"kind": "attachment"}}], "must_not": PENDING}}
+        beside = {"documents": await index.count(owner), "scans_left": scans - await index.count(read)}
+    return {"run": run, "rest": rest, "busy": busy, "beside": beside, "busy_costs": meter.costs}
 
 
 async def _backfill(ready: Deployment, scans: int) -> None:
@@ -154,12 +158,13 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         "busy_p50_seconds": round(median(busy), 2),
         "busy_p95_seconds": round(p95(busy), 2),
         "slower": round(p95(busy) / p95(rest), 2),
-        "scans_left": results["pending"],
+        # How far the backfill came meanwhile: it waits, and stands still for nobody.
+        **{f"busy_{name}": count for name, count in results["beside"].items()},
         "busy_processor_seconds": {
             n: round(s, 1) for n, s in sorted(results["busy_costs"].processor.items())
         },
     }
-    good = found["slower"] <= MOST_SLOWER and found["scans_left"] > 0
+    good = found["slower"] <= MOST_SLOWER and found["busy_scans_left"] > 0 < found["busy_documents"]
     if run is not None:
         costs = run.costs
         found |= {
@@ -261,7 +266,8 @@ def main() -> None:
         QUIET: [MailBytes(b"Subject: first\n\nfirst\n")],
         BUSY: mails_with_scans(texts, options.scans, 1),
     }
-    with start_stack() as stack, deployment(mail, stack, encoder=options.encoder) as ready:
+    # Servers run for months: the compiler that makes them fast after minutes is no part of what mail costs.
+    with start_stack(brief=True) as stack, deployment(mail, stack, encoder=options.encoder) as ready:
         results = asyncio.run(_all(ready, texts, (len(listed), size_bytes, options.mails, options.scans)))
     found = summary(results)
     if options.write:

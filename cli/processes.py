@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 # After SIGTERM a worker drops what it has in flight (it comes again) and leaves its group.
 GRACE_SECONDS = 15.0
 RESTART_SECONDS = 1.0
-# A page of OCR is seconds of a processor: it waits for text that is read in milliseconds. A tenth of the
+# A page of OCR is seconds of a processor: it waits for text that is read in milliseconds. A third of the
 # weight, so that it comes on on a full machine, too.
-SLOW_NICENESS = 10
+SLOW_NICENESS = 5
 
 
 @click.command()

@@ -22,7 +22,7 @@ from connectors.kafka import Producer, Table
 from schemas import mapping, topics
 from schemas.languages import analyzer_for
 from streams.dead_letters import DeadLetters
-from streams.embeddings import LazyEncoder
+from streams.encoder_process import EncoderProcess
 from streams.forward import DocumentsLog
 from streams.gone import Gone
 from streams.index import Indexer
@@ -88,8 +88,8 @@ async def rebuild(
 ) -> dict[str, Any]:
     """Build a new version and put it in place, or go on with one; returns what the command prints."""
     started = time.monotonic()
-    encoder = LazyEncoder(config.encoder_name)
     async with (
+        EncoderProcess(config.encoder_name) as encoder,
         Versions.open(config.elasticsearch) as versions,
         Producer(config.kafka) as producer,
         Table.open(config.kafka, topics.MAILBOXES.name) as registry,

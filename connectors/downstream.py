@@ -18,7 +18,8 @@ from schemas.events import ChangeKind, MessageChange
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 1.0
+# How often the stages are asked whether they have come so far: a tenth of the wait until then.
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 1.0, 10.0
 _SAY_SECONDS = 60.0
 
 
@@ -69,15 +70,17 @@ class IndexDownstream:
             for tp, end in (await self._meter.ends(tuple(names))).items()
             if partitions is None or tp.partition in partitions
         }
-        waited_seconds = 0.0
+        waited_seconds, said_seconds = 0.0, 0.0
         while True:
             behind = await self._meter.behind(group, wanted)
             if not behind:
                 return
-            if waited_seconds % _SAY_SECONDS == 0 and waited_seconds:
+            if waited_seconds - said_seconds >= _SAY_SECONDS:
                 log.info("waiting for %s: %d events behind", group, behind)
-            await asyncio.sleep(_POLL_SECONDS)
-            waited_seconds += _POLL_SECONDS
+                said_seconds = waited_seconds
+            poll_seconds = min(max(_POLL_SECONDS, waited_seconds / 10), _LONGEST_POLL_SECONDS)
+            await asyncio.sleep(poll_seconds)
+            waited_seconds += poll_seconds
 
     async def messages(self, mailbox_id: str) -> dict[str, frozenset[str]]:
         """The live messages of a mailbox. Raises UnavailableError."""

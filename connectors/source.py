@@ -142,7 +142,7 @@ class SourceConnector:
                 session_timeout_ms=8_000,
                 heartbeat_interval_ms=2_000,
                 # A partition that is not in the request under way waits for its end.
-                fetch_max_wait_ms=100,
+                fetch_max_wait_ms=250,
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)

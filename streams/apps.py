@@ -29,6 +29,7 @@ from streams.attempts import Attempts
 from streams.dead_letters import DeadLetters
 from streams.documents import Documents
 from streams.embeddings import OnceEncoder
+from streams.encoder_process import EncoderProcess
 from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extract import Extract
 from streams.forget import sweep_for_ever
@@ -131,6 +132,7 @@ def index_app(config: WorkerConfig) -> faust.App:
             Index.open(config.elasticsearch) as client,
             Table.open(config.kafka, topics.MAILBOXES.name) as registry,
             config.open_once() as once,
+            EncoderProcess(config.encoder) as beside,
         ):
             encoder = OnceEncoder(await asyncio.to_thread(open_encoder, config.encoder), once)
             await outlasting(partial(client.ensure, analyzer_for(config.languages), encoder.name))
@@ -142,6 +144,7 @@ def index_app(config: WorkerConfig) -> faust.App:
                 *(client, encoder, letters, config.max_chunks, documents, gone),
                 forget_milliseconds=config.forget_milliseconds,
                 attempts=attempts,
+                patient=OnceEncoder(beside, once),
             )
             suspects = Suspects(attempts, letters, indexer.handle)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from connectors.encoder import Encoder, model_name, open_encoder
+from connectors.encoder import Encoder
 from connectors.metrics import (
     content_cache_counter,
     embedding_seconds_histogram,
@@ -35,20 +35,6 @@ SHARED_AT_ONCE = 4
 LEANING = 0.5
 
 Answer = TypeVar("Answer")
-
-
-class LazyEncoder:
-    """The encoder called ``name``, loaded with the first text: where all vectors are known it never is."""
-
-    def __init__(self, name: str) -> None:
-        self.name = model_name(name)
-        self._called = name
-        self._encoder: Encoder | None = None
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See ``Encoder``."""
-        self._encoder = self._encoder or open_encoder(self._called)
-        return self._encoder.encode(texts)
 
 
 class OnceEncoder:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,8 +69,6 @@ OUTAGE_POLL_SECONDS = 5.0  # the longest; the first is short, for a shard that i
 # Texts that the model is given at once: half a second of two cores. Then somebody else has his turn. Of eight
 # at once it reads a tenth fewer a second, of 32 no more.
 EMBEDDED_AT_ONCE = 16
-# How far the embedding of what is not urgent lets others go first, see nice(1). Linux has it by thread.
-PATIENT_NICENESS = 10
 
 # As long as any topic before this one keeps a record that may speak of a message.
 FORGET_MILLISECONDS = max(
@@ -84,7 +80,8 @@ Answer = TypeVar("Answer")
 
 
 class Indexer:
-    """Applies batches of ``mail.documents`` to the index. ``max_chunks`` bounds one document's vectors."""
+    """Applies batches of ``mail.documents`` to the index. ``max_chunks`` bounds one document's vectors;
+    ``patient`` embeds what is not urgent, where another encoder does."""
 
     def __init__(
         self,
@@ -97,12 +94,14 @@ class Indexer:
         known: Vectors | None = None,
         forget_milliseconds: int = FORGET_MILLISECONDS,
         attempts: Attempts | None = None,
+        patient: Encoder | None = None,
     ) -> None:
         self._index = index
         self._forget_milliseconds = forget_milliseconds  # how long a deleted message is remembered
         self._gone = gone  # what has been purged
         self._known = known  # vectors that need not be computed again
         self._encoder = encoder
+        self._patient = patient or encoder
         self._dead_letters = dead_letters
         self._max_chunks = min(max_chunks, MAX_CHUNKS)
         self._documents = documents
@@ -110,8 +109,6 @@ class Indexer:
         # Batches are written side by side; the model takes one slice at a time, with all cores, and beside it
         # what is urgent: a slice takes seconds where others want the cores, too.
         self._encoding = Turns(1, reserved=1)
-        # The thread in which all others are embedded, and those that it starts, let everybody go first.
-        self._patient = ThreadPoolExecutor(1, "patient", partial(os.nice, PATIENT_NICENESS))
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Apply a batch. Raises UnavailableError when the index does not take it; safe to repeat."""
@@ -313,9 +310,8 @@ class Indexer:
         for start in range(0, len(new), EMBEDDED_AT_ONCE):
             some = new[start : start + EMBEDDED_AT_ONCE]
             async with self._encoding.take(urgent=urgent):
-                vectors = await asyncio.get_running_loop().run_in_executor(
-                    None if urgent else self._patient, self._encoder.encode, [texts[pair] for pair in some]
-                )
+                encoder = self._encoder if urgent else self._patient
+                vectors = await asyncio.to_thread(encoder.encode, [texts[pair] for pair in some])
             computed |= dict(zip(some, vectors, strict=True))
             index_chunks_counter.inc(len(some))
         firsts: dict[str, NDArray[np.float32]] = {}

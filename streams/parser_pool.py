@@ -23,7 +23,7 @@ from connectors.errors import MailstreamError
 from streams.extractors.limits import MEBIBYTE, Limits
 from streams.reaper import sweep
 from streams.sandbox import PROTECTIONS
-from streams.turns import Turns
+from streams.turns import Turns, yield_to_others
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class ParserPool:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        _yield_to_others(self._nursery.pid, config.niceness)
+        yield_to_others(self._nursery.pid, config.niceness)
         ours.setblocking(False)
         self._control = ours
 
@@ -244,15 +244,6 @@ def _send_job(parser: _Parser, job: Job, payload: int) -> None:
         socket.send_fds(parser.connection, [json.dumps(asdict(job)).encode()], [payload])
     except OSError as error:
         raise ParserDiedError("a parser died between two documents") from error
-
-
-def _yield_to_others(pid: int, niceness: int) -> None:
-    """For the process and all that it will start. Where sessions share the processors (autogroup, sched(7)),
-    a session's niceness counts, not its processes'."""
-    if niceness:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + niceness)
-            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def queued_seconds(pid: int) -> float:

@@ -103,6 +103,7 @@ def _unshare() -> bool:
 
 def _confine(directory: Path, caps: Caps, active: list[str], namespaces: bool) -> list[str]:
     os.setsid()
+    _stay_nice()
     # Numbers differ inside a PID namespace; /proc is still the one of outside.
     number = int(Path("/proc/self").readlink().name)
     landlock_version = _libc.syscall(444, None, 0, 1)
@@ -161,6 +162,13 @@ def _children() -> Iterator[int]:
 
 
 # --- one by one --------------------------------------------------------------------------------------
+
+
+def _stay_nice() -> None:
+    """Where sessions share the processors (autogroup, sched(7)), a new one begins as important as any."""
+    if niceness := os.nice(0):
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _limit(caps: Caps, processes: int | None) -> None:

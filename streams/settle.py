@@ -39,7 +39,7 @@ POLLED_EVENTS = 16
 BUFFERED_EVENTS = 5 * POLLED_EVENTS
 # aiokafka has one request under way a broker, and partitions that are not in it wait for its end; Faust lets
 # it wait a second and a half where there is nothing new.
-FETCH_WAIT_MILLISECONDS = 100
+FETCH_WAIT_MILLISECONDS = 250
 FULL_POLL_SECONDS = 0.02
 # Events come one by one; those of one message, which are written together, are worked on together.
 GATHER_SECONDS = 0.01

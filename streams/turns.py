@@ -1,10 +1,13 @@
-"""Who goes next where few may go at once: what is urgent before what is not, each in its order."""
+"""Who goes next where few may go at once: what is urgent before what is not, each in its order; and which
+process lets others have the processors."""
 
 import asyncio
 import heapq
 import itertools
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 
 class Turns:
@@ -46,3 +49,12 @@ class Turns:
                 self._free -= 1
                 turn.set_result(None)
             heapq.heappop(self._waiting)
+
+
+def yield_to_others(pid: int, niceness: int) -> None:
+    """For the process and all that it will start. Where sessions share the processors (autogroup, sched(7)),
+    a session's niceness counts, not its processes'."""
+    if niceness:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + niceness)
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

@@ -80,6 +80,23 @@ async def test_the_model_takes_an_urgent_text_between_two_slices_of_others() -> 
     assert len(encoded) == 4
 
 
+async def test_what_can_wait_is_embedded_elsewhere() -> None:
+    asked: dict[str, list[str]] = {"worker": [], "beside": []}
+
+    class Counting(HashEncoder):
+        def __init__(self, where: str) -> None:
+            self.where = where
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            asked[self.where] += texts
+            return super().encode(texts)
+
+    indexer = Indexer(None, Counting("worker"), None, 10, patient=Counting("beside"))  # type: ignore[arg-type]
+    await indexer._vectors({("new", "mail"): "new mail"}, urgent=True)
+    await indexer._vectors({("backfill", "one"): "old mail"}, urgent=False)
+    assert asked == {"worker": ["new mail"], "beside": ["old mail"]}
+
+
 async def test_what_is_read_ahead_becomes_a_dead_letter_in_its_turn_only() -> None:
     letters = Letters()
     broken = Record("t", 0, 7, "no key of ours", b"no JSON", ahead=True)

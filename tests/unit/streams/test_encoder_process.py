@@ -1,0 +1,87 @@
+"""An encoder beside the worker: the same vectors, after everybody else, and neither outlives the other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connectors.encoder import HashEncoder
+from connectors.errors import MailstreamError
+from streams.encoder_process import NICENESS, EncoderProcess
+from tests.processes import runs
+
+OWNER = """
+from streams.encoder_process import EncoderProcess
+encoder = EncoderProcess("hash")
+encoder.encode(["there"])
+print(encoder._process.pid, flush=True)
+input()
+encoder.encode(["gone"])
+"""
+
+
+@pytest.fixture
+def owner() -> Iterator[subprocess.Popen[str]]:
+    """A process with an encoder, whose process id it says; with a line it asks for another vector."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def _encoder_of(owner: subprocess.Popen[str]) -> int:
+    assert owner.stdout is not None
+    return int(owner.stdout.readline())
+
+
+async def test_vectors_are_those_of_the_encoder_and_the_process_ends_with_its_context() -> None:
+    texts = ["penalty for late delivery", "héliport\nbrûlé", *(f"text {number}" for number in range(300))]
+    async with EncoderProcess("hash") as encoder:
+        assert encoder.name == HashEncoder.name
+        assert encoder._process is None, "not before it is needed"
+        for some in (texts, texts[:1], []):
+            assert np.array_equal(encoder.encode(some), HashEncoder().encode([*some]))
+        assert encoder._process is not None
+        pid = encoder._process.pid
+        assert runs(pid)
+    assert not runs(pid)
+
+
+async def test_others_go_first() -> None:
+    async with EncoderProcess("hash") as encoder:
+        encoder.encode(["one"])
+        assert encoder._process is not None
+        pid = encoder._process.pid
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        assert os.getsid(pid) == pid
+        session = Path(f"/proc/{pid}/autogroup")
+        assert not session.exists() or session.read_text().split()[-2:] == ["nice", str(NICENESS)]
+
+
+def test_what_kills_it_kills_its_owner(owner: subprocess.Popen[str]) -> None:
+    os.kill(_encoder_of(owner), signal.SIGKILL)
+    owner.communicate("\n")
+    assert owner.returncode == -signal.SIGKILL
+
+
+def test_it_ends_with_a_killed_owner(owner: subprocess.Popen[str]) -> None:
+    encoder = _encoder_of(owner)
+    owner.kill()
+    deadline = time.monotonic() + 30
+    while runs(encoder):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+async def test_one_that_does_not_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    async with EncoderProcess("hash") as encoder:
+        with pytest.raises(MailstreamError, match="ended with 1"):
+            encoder.encode(["one"])
