@@ -34,11 +34,12 @@ def test_what_must_hold_end_to_end(busy: float, idle_seconds: float, outside: in
         "run": Run(10, 10, 20, 1_000, 100.0, costs),
         "rest": [1.0] * 20,
         "busy": [busy] * 20,
-        "pending": 5,
+        "beside": {"documents": 3, "scans_left": 5},
         "busy_costs": Costs(),
     }
     assert summary(results)["good"] is good
-    assert summary({**results, "pending": 0})["good"] is False  # nothing was going on beside it
+    for nothing in ({"documents": 3, "scans_left": 0}, {"documents": 0, "scans_left": 5}):
+        assert summary({**results, "beside": nothing})["good"] is False  # it was over, or it stood still
 
 
 def test_processor_seconds_go_to_whom_they_belong() -> None:
