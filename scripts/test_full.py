@@ -1,11 +1,13 @@
 """Every "must show" at full size, with the time of each part: ``make test-full [PARTS="growth soak"]``.
 
-A part is a function of this file; without names all of them run, in their order, until one fails. The mail
-that is not the project's own is looked for under CORPORA (default: ``../shared/corpora``). A part whose input
-is missing fails: nothing is skipped.
+A part is a function of this file; without names all of them run, in their order, until one fails. They take
+hours: what has passed on the same committed code (all files but docs) is noted in the user's cache, and the
+next run goes on with the others; a part that is named runs in any case. The mail that is not the project's
+own is looked for under CORPORA (default: ``../shared/corpora``). A part whose input is missing fails.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+NOTES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailstream" / "test-full"
 CORPORA = Path(os.environ.get("CORPORA", ROOT.parent / "shared" / "corpora"))
 MAIL = CORPORA / "mail"
 CACM = CORPORA / "retrieval" / "cacm"
@@ -276,27 +279,52 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
+def notes() -> Path | None:
+    """Where it is noted what passed on this code; None where not all of it is a commit's."""
+    try:
+        listed, changed = (
+            subprocess.run(["git", *asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            for asked in (("ls-files", "--stage"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.CalledProcessError):  # a copy without its history
+        return None
+    code = [line for line in listed.splitlines() if not line.endswith(".md") and "\tdocs/" not in line]
+    digest = hashlib.sha256("\n".join(code).encode()).hexdigest()
+    return None if changed else NOTES / f"{digest[:16]}.json"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts that are named, or every one; the first failure ends it. After each, all times so far."""
+    """Run the parts that are named, or every one that has not passed on this code; the first failure ends it.
+    After each, all times so far."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="\n".join(f"{name:22}{part.__doc__}" for name, part in PARTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART")
-    chosen = parser.parse_args(arguments).parts or list(PARTS)
-    if unknown := [name for name in chosen if name not in PARTS]:
+    named = parser.parse_args(arguments).parts
+    if unknown := [name for name in named if name not in PARTS]:
         parser.error(f"{', '.join(unknown)}: no such part; there are {', '.join(PARTS)}")
     os.environ["HYPOTHESIS_PROFILE"] = "random"
-    took = ""
-    for name in chosen:
+    file = notes()
+    passed: dict[str, str] = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    took = "" if named else "".join(passed.values())
+    for name in named or [name for name in PARTS if name not in passed]:
         sys.stdout.write(f"\n=== {name}: {PARTS[name].__doc__}\n")
         started = time.monotonic()
         try:
             PARTS[name]()
+            if file is not None:
+                passed[name] = f"{_line(started, name)}  passed {time.strftime('%Y-%m-%d %H:%M')}\n"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(passed))
         finally:
-            took += f"{time.monotonic() - started:8.1f} s  {name}\n"
+            took += f"{_line(started, name)}\n"
             sys.stdout.write(f"\n{took}")
+
+
+def _line(started: float, name: str) -> str:
+    return f"{time.monotonic() - started:8.1f} s  {name}"
 
 
 if __name__ == "__main__":
