@@ -20,6 +20,7 @@ SAMPLE_SECONDS = 0.25
 _TICKS = os.sysconf("SC_CLK_TCK")
 PARSING, OCR, EMBEDDING = "parsing", "OCR", "embedding"
 WORK = (PARSING, OCR, EMBEDDING)
+SERVERS = ("Elasticsearch", "Kafka")
 # Below this part of a core, none of the three is at work.
 IDLE_CORES = 0.1
 
@@ -46,11 +47,10 @@ class Costs:
     processor: Counter[str] = field(default_factory=Counter)
     memory_mib: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def outside(self) -> float:
-        """Which part (0-1) of the processor seconds was spent on anything but WORK."""
+    def share(self, *names: str) -> float:
+        """Which part (0-1) of the processor seconds these parts took."""
         total = sum(self.processor.values())
-        return 1 - sum(self.processor[name] for name in WORK) / total if total else 0.0
+        return sum(self.processor[name] for name in names) / total if total else 0.0
 
 
 class Meter:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from benchmarks.costs import SERVERS
 from cli.pipeline import Pipeline
 from cli.status import Observer, Status
 from connectors.elasticsearch import Index
@@ -44,8 +45,8 @@ class Deployment:
     def processes(self) -> dict[str, int]:
         """Process ids by name, the servers' too."""
         pids = {name: process.pid for name, process in self.running.processes.items()}
-        servers = {"Kafka": self.stack.kafka.pid, "Elasticsearch": self.stack.elasticsearch.pid}
-        return pids | {name: pid for name, pid in servers.items() if pid is not None}
+        servers = zip(SERVERS, (self.stack.elasticsearch.pid, self.stack.kafka.pid), strict=True)
+        return pids | {name: pid for name, pid in servers if pid is not None}
 
     async def add(self, *addresses: str) -> None:
         """Let the source begin with mailboxes of the emulator."""

@@ -25,7 +25,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from benchmarks import command
-from benchmarks.costs import Costs, Meter
+from benchmarks.costs import SERVERS, WORK, Costs, Meter
 from benchmarks.deployment import Deployment, as_scan, deployment, scan_mail
 from benchmarks.pages import Picture, machine, table, write_page
 from cli.pipeline import mailbox_id_of
@@ -175,7 +175,8 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
             "attachments_per_second": round(run.attachments / run.seconds, 2),
             "megabytes_per_second": round(run.size_bytes / 1e6 / run.seconds, 3),
             "outside_time": round(costs.idle_seconds / costs.seconds, 3),
-            "outside_processor": round(costs.outside, 3),
+            "outside_processor": round(1 - costs.share(*WORK, *SERVERS), 3),
+            "servers_processor": round(costs.share(*SERVERS), 3),
             "processor_seconds": {name: round(s, 1) for name, s in sorted(costs.processor.items())},
             "memory_mib": {name: round(m) for name, m in sorted(costs.memory_mib.items())},
         }
@@ -216,10 +217,11 @@ def _write(found: dict[str, Any], results: dict[str, Any], mbox: Path, scans: in
                     f"≤ {MOST_OUTSIDE:.0%}",
                 ),
                 (
-                    "processor seconds outside parsing, OCR and embedding, servers included",
+                    "processor seconds of ours outside parsing, OCR and embedding",
                     f"{found['outside_processor']:.1%}",
                     f"≤ {MOST_OUTSIDE:.0%}",
                 ),
+                ("processor seconds of Elasticsearch and Kafka", f"{found['servers_processor']:.1%}", ""),
                 (
                     "push to searchable at rest, p50 and p95",
                     f"{found['rest_p50_seconds']} s, {found['rest_p95_seconds']} s",

@@ -28,7 +28,7 @@ def test_a_mail_that_never_arrives_is_no_percentile() -> None:
     [(2.0, 1.0, 10, True), (2.1, 1.0, 10, False), (2.0, 20.0, 10, False), (2.0, 1.0, 100, False)],
 )
 def test_what_must_hold_end_to_end(busy: float, idle_seconds: float, outside: int, good: bool) -> None:
-    spent = Counter({PARSING: 40, OCR: 30, EMBEDDING: 30, "source": outside})
+    spent = Counter({PARSING: 40, OCR: 30, EMBEDDING: 30, "source": outside, "Kafka": 50})
     costs = Costs(seconds=100.0, idle_seconds=idle_seconds, processor=spent)
     results = {
         "run": Run(10, 10, 20, 1_000, 100.0, costs),
@@ -61,4 +61,4 @@ def test_processor_seconds_go_to_whom_they_belong() -> None:
     assert spent["root"] >= 0.3
     assert spent[OCR] >= 0.4, "what stands in /proc is rounded"
     assert meter.costs.memory_mib["root"] > 1
-    assert 0 < meter.costs.outside < 1
+    assert 0 < meter.costs.share("root") < 1
