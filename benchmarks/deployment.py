@@ -65,8 +65,7 @@ class Deployment:
             while True:
                 status = await observer.status()
                 if status.messages + status.dead_letters >= messages and not any(status.lag.values()):
-                    async with Index.open(self.running.settings.elasticsearch) as index:
-                        await index.refresh()  # what was written within the last second
+                    await observer.refresh()  # what was written within the last second
                     return await observer.status()
                 self.running.check()
                 waited_seconds = time.monotonic() - started

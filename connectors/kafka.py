@@ -29,6 +29,9 @@ from schemas.topics import DOCUMENTS
 # aiokafka checks a record's size before compression; the broker checks the batch after it.
 MAX_REQUEST_BYTES = DOCUMENTS.max_message_bytes or 1024 * 1024
 REQUEST_TIMEOUT_SECONDS = 30
+# aiokafka has one request under way a broker, and partitions that are not in it wait for its end: how long a
+# broker keeps one where there is nothing new, for readers that are to be prompt.
+FETCH_WAIT_MILLISECONDS = 250
 # A page of changes of one mailbox, which go to one partition, fits a batch: each batch is a round trip, and
 # aiokafka's own 16 KiB hold fifty of them.
 BATCH_BYTES = 256 * 1024

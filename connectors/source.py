@@ -23,7 +23,7 @@ from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
 from connectors.elasticsearch import Server
 from connectors.errors import AuthorizationError, ConfigurationError, EpochEndedError, MailstreamError
-from connectors.kafka import Producer, Send, Table, consumer
+from connectors.kafka import FETCH_WAIT_MILLISECONDS, Producer, Send, Table, consumer
 from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
 from connectors.mailbox_sync import Chore, MailboxSync, SyncConfig
@@ -141,8 +141,7 @@ class SourceConnector:
                 # What a source that was killed owned is followed again after this long.
                 session_timeout_ms=8_000,
                 heartbeat_interval_ms=2_000,
-                # A partition that is not in the request under way waits for its end.
-                fetch_max_wait_ms=250,
+                fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
             ) as requests,
         ):
             self._partitions = await producer.partitions(topics.SYNC_REQUESTS.name)

@@ -23,7 +23,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from mode.supervisors import CrashingSupervisor
 
 from connectors.broker import Broker, broker
-from connectors.kafka import Record
+from connectors.kafka import FETCH_WAIT_MILLISECONDS, Record
 from connectors.metrics import stage_oldest_gauge, stage_seconds_histogram
 
 # A dead member's partitions move after this long: short enough not to be missed, long enough for a
@@ -37,9 +37,6 @@ POLLED_EVENTS = 16
 # a full buffer of one must not keep Faust from the others: it stops asking for more at four fifths, and what
 # one poll brings finds room in the rest.
 BUFFERED_EVENTS = 5 * POLLED_EVENTS
-# aiokafka has one request under way a broker, and partitions that are not in it wait for its end; Faust lets
-# it wait a second and a half where there is nothing new.
-FETCH_WAIT_MILLISECONDS = 250
 FULL_POLL_SECONDS = 0.02
 # Events come one by one; those of one message, which are written together, are worked on together.
 GATHER_SECONDS = 0.01
@@ -49,7 +46,7 @@ POLL_INTERVAL_SECONDS = 3600.0
 
 
 class _PromptThread(AIOKafkaConsumerThread):
-    """Faust's thread around its client, with a shorter wait."""
+    """Faust's thread around its client, with a shorter wait: by itself a second and a half."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
