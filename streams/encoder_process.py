@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from connectors.encoder import model_name, open_encoder
-from connectors.errors import MailstreamError
+from connectors.errors import ConfigurationError, MailstreamError
 from schemas.mapping import VECTOR_DIMENSIONS
 from streams.turns import yield_to_others
 
@@ -87,7 +87,10 @@ def main(name: str) -> None:
     """A line of JSON with texts in, their vectors as float32 out, until nobody writes any more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's own words are no vectors
-    encoder = open_encoder(name)
+    try:
+        encoder = open_encoder(name)
+    except ConfigurationError as error:
+        sys.exit(str(error))  # it says what to do
     for line in sys.stdin.buffer:
         vectors = np.ascontiguousarray(encoder.encode(json.loads(line)), dtype=np.float32)
         answers.write(vectors.tobytes())

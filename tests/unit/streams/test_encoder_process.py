@@ -24,6 +24,14 @@ print(encoder._process.pid, flush=True)
 input()
 encoder.encode(["gone"])
 """
+MISSING = """
+from connectors.errors import ConfigurationError
+from streams import encoder_process
+def missing(name):
+    raise ConfigurationError("the model cannot be read: make it")
+encoder_process.open_encoder = missing
+encoder_process.main("minilm")
+"""
 
 
 @pytest.fixture
@@ -85,3 +93,8 @@ async def test_one_that_does_not_start_says_so(monkeypatch: pytest.MonkeyPatch) 
     async with EncoderProcess("hash") as encoder:
         with pytest.raises(MailstreamError, match="ended with 1"):
             encoder.encode(["one"])
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line() -> None:
+    ran = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "the model cannot be read: make it\n")
