@@ -3,7 +3,8 @@
     pytest ... || python scripts/once_more.py
 
 Only tests of services, and no more than three: what fails under faults (tests/kill) or without servers
-(tests/unit, tests/contract) has failed. A test that passes now is named UNSTABLE: a defect to be mended.
+(tests/unit, tests/project, tests/contract) has failed. A test that passes now is named UNSTABLE: a defect
+to be mended.
 """
 
 import json

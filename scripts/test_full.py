@@ -47,12 +47,12 @@ def _pytest(*arguments: str, **environment: str) -> None:
 
 def unit_tests() -> None:
     """What needs no server, properties with random examples."""
-    _pytest("tests/unit", "-m", "not full")
+    _pytest("tests/unit", "tests/project", "-m", "not full")
 
 
 def chart_and_containers() -> None:
     """What kubeconform, docker-compose and npm say of what we hand out, and a copy of us without IMAP."""
-    _pytest("tests/unit/project", "-m", "full")
+    _pytest("tests/project", "-m", "full")
 
 
 def contract_tests() -> None:

@@ -4,12 +4,16 @@ import os
 import sys
 import uuid
 from collections.abc import Generator, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from devstack.stack import Stack, start_stack
+
+if TYPE_CHECKING:
+    from devstack.sample.mailbox import SampleSummary
 
 # One run of `make test` tries what another does; HYPOTHESIS_PROFILE=random looks further, as test-full does.
 settings.register_profile("same", derandomize=True)
@@ -43,6 +47,15 @@ def kafka_bootstrap(stack: Stack) -> str:
 def elasticsearch_url(stack: Stack) -> str:
     """Elasticsearch's address."""
     return stack.elasticsearch_url
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, SampleSummary]":
+    """The sample mailbox as an mbox file, for reading only; writing it takes two seconds."""
+    from devstack.sample.mailbox import write_sample_mailbox  # a second that few need
+
+    path = tmp_path_factory.mktemp("sample") / "sample.mbox"
+    return path, write_sample_mailbox(path)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What runs below this test, as /proc tells it."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):  # it may go between opening and reading
         return False
+
+
+def wait_until_gone(*pids: int, timeout_seconds: float = 60.0) -> None:
+    """Fail when one of them is still there then; the kernel sends no event."""
+    deadline = time.monotonic() + timeout_seconds
+    while left := [pid for pid in pids if runs(pid)]:
+        assert time.monotonic() < deadline, f"{left} still run"
+        time.sleep(0.02)
 
 
 def program(pid: int) -> str:

@@ -26,7 +26,7 @@ from streams.reaper import reap
 from tests.attachments_worker import MAKERS, size_of
 from tests.leaks import disk_files, holding, needles, open_on_disk, payloads_in_flight
 from tests.pipelines import pipeline, settle
-from tests.processes import descendants
+from tests.processes import descendants, wait_until_gone
 from tests.records import read_all
 
 pytestmark = pytest.mark.timeout(3_600)
@@ -56,10 +56,7 @@ def _stop_and_look(worker: subprocess.Popen[bytes] | Fork, wanted: tuple[bytes, 
     assert holding(open_on_disk(family), wanted) == []
     worker.kill()
     worker.wait()
-    deadline = time.monotonic() + 30
-    while left := [process for process in family[1:] if Path(f"/proc/{process}").exists()]:
-        assert time.monotonic() < deadline, f"{left} outlived their worker"
-        time.sleep(0.02)
+    wait_until_gone(*family[1:])
     return hit
 
 

@@ -4,6 +4,7 @@ OUTAGE_SECONDS is how long it is away (60 in ``make test-full``).
 """
 
 import asyncio
+import base64
 import os
 import subprocess
 import sys
@@ -139,3 +140,18 @@ async def test_elasticsearch_away_then_overloaded_then_slow(empty_stack: Stack, 
         await index.refresh()
         assert await index.count({"term": {"live": True}}) == mail.sent == 5 * BATCH
     assert await read_all(empty_stack.kafka_bootstrap, topics.DEAD_LETTERS.name) == []
+
+
+@pytest.mark.parametrize("arguments", [["worker", "extract"], ["serve"]])
+def test_a_process_without_kafka_ends_with_a_clear_line(arguments: list[str], tmp_path: Path) -> None:
+    away = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "ELASTICSEARCH_URL": "http://127.0.0.1:1"}
+    own = {"CREDENTIALS_KEY": base64.b64encode(bytes(32)).decode(), "STATE_DIRECTORY": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={**os.environ, **away, **own},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Error: Kafka at 127.0.0.1:1 does not answer")

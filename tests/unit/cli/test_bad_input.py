@@ -1,9 +1,6 @@
 """Wrong input is one clear line: exit code 2 for wrong usage, 1 for a failure, never a traceback."""
 
-import base64
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,21 +84,6 @@ def test_servers_that_are_not_there() -> None:
     _says(_run("status", **away), 1, "Kafka at 127.0.0.1:1 does not answer")
     _says(_run("topics", "apply", **away), 1, "Kafka at 127.0.0.1:1 does not answer")
     _says(_run("search", "words", **away), 1, "set ELASTICSEARCH_URL")
-
-
-@pytest.mark.parametrize("arguments", [["worker", "extract"], ["serve"]])
-def test_a_process_without_kafka_ends_with_a_clear_line(arguments: list[str], tmp_path: Path) -> None:
-    away = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "ELASTICSEARCH_URL": "http://127.0.0.1:1"}
-    own = {"CREDENTIALS_KEY": base64.b64encode(bytes(32)).decode(), "STATE_DIRECTORY": str(tmp_path)}
-    ended = subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env={**os.environ, **away, **own},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("Error: Kafka at 127.0.0.1:1 does not answer")
 
 
 def test_wrong_settings_name_the_variable() -> None:

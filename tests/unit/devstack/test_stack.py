@@ -1,10 +1,6 @@
 """Which provider is chosen, and that a server process ends with its owner. No Kafka is started here."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -106,36 +102,6 @@ def test_a_server_that_never_answers_meets_its_limit(tmp_path: Path) -> None:
     with pytest.raises(DevstackError, match=r"does not answer after 0 s(.|\n)*up"):
         server.wait_until_ready(0.3)
     server.stop()
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("whom", ["owner", "keeper"])
-def test_a_server_ends_with_its_owner_and_with_its_keeper(
-    tmp_path: Path, sent: signal.Signals, whom: str
-) -> None:
-    script = (
-        "import sys, time; from pathlib import Path; from devstack.servers import LocalServer\n"
-        "import threading\n"
-        "server = LocalServer('S', Path(sys.argv[1]), ['sleep', '600'], lambda: True)\n"
-        # a thread that ends must not take the server with it
-        "starter = threading.Thread(target=server.start); starter.start(); starter.join(); time.sleep(0.6)\n"
-        "print(server.pid, server._pids()['keeper'], flush=True); time.sleep(600)"
-    )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert owner.stdout is not None
-    pid, keeper_pid = map(int, owner.stdout.readline().split())
-    os.kill(owner.pid if whom == "owner" else keeper_pid, sent)
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "the server still runs"
-        time.sleep(0.1)
-        if whom == "owner" and owner.poll() is None:
-            owner.send_signal(sent)  # Python loses the exception of a signal that comes amid a finalizer
-    owner.kill()
-    owner.wait()
-    owner.stdout.close()
 
 
 def test_ports_lie_below_those_of_outgoing_connections() -> None:

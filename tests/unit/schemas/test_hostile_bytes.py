@@ -1,8 +1,6 @@
 """What strangers can send: the fuzzer's promises under Hypothesis, what it has found so far, and the time
 that the worst takes. ``python -m tests.fuzz`` looks for more."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from tests.fuzz import NAMES, seeds
 from tests.fuzz_targets import TARGETS
 
 ROOT = Path(__file__).parents[3]
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=100, deadline=None)
 
 # --- mails as they may stand, and as they may not ----------------------------------------------------
 
@@ -185,35 +183,3 @@ def test_pythons_own_codecs_are_no_charsets() -> None:
     ):
         assert codec_name(name) is None
     assert codec_name("ISO-8859-15") == "iso8859_15"
-
-
-# --- the fuzzer itself -------------------------------------------------------------------------------
-
-
-def test_the_fuzzer_finds_what_breaks_a_promise(tmp_path: Path) -> None:
-    """A defect is planted; the fuzzer comes upon it within seconds, and ends with an error."""
-    program = f"""
-import sys
-from pathlib import Path
-from schemas import mime
-import tests.fuzz, tests.fuzz_targets
-tests.fuzz.ARTIFACTS = Path({str(tmp_path)!r})
-def planted(data):
-    assert b"Con" not in data
-tests.fuzz_targets.TARGETS["mime"] = planted
-tests.fuzz.fuzz("mime", 20, Path({str(tmp_path / "corpus")!r}))
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert ended.returncode != 0
-    assert "AssertionError" in ended.stdout + ended.stderr
-    assert list(tmp_path.glob("mime-crash-*"))
-
-
-def test_a_short_round_finds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "mime", "--seconds", "2", "--corpus", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
-    assert "Done" in ended.stderr
-    assert len(list(tmp_path.iterdir())) > 4, "it came upon more than its seeds"

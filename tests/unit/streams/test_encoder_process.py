@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,15 +76,6 @@ def test_what_kills_it_kills_its_owner(owner: subprocess.Popen[str]) -> None:
     os.kill(_encoder_of(owner), signal.SIGKILL)
     owner.communicate("\n")
     assert owner.returncode == -signal.SIGKILL
-
-
-def test_it_ends_with_a_killed_owner(owner: subprocess.Popen[str]) -> None:
-    encoder = _encoder_of(owner)
-    owner.kill()
-    deadline = time.monotonic() + 30
-    while runs(encoder):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 async def test_one_that_does_not_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Told:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)  # others may come in
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if answer is None:
                 await asyncio.sleep(3600)

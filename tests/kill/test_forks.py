@@ -3,25 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cli.forks import Fork
-
-OWNER = """
-import os, sys
-from pathlib import Path
-from cli.forks import Fork
-if __name__ == "__main__":
-    emulate = ["emulate", "gmail", "--json", "--mbox", sys.argv[1]]
-    fork = Fork(emulate, dict(os.environ), Path(sys.argv[2]), piped=True)
-    fork.stdout.readline()
-    print(fork.pid, flush=True)
-    sys.stdin.read()
-"""
 
 
 def test_it_ends_with_its_code_and_leaves_its_words_in_the_log(tmp_path: Path) -> None:
@@ -51,24 +37,3 @@ def test_a_signal_ends_it_and_its_output_is_read(tmp_path: Path) -> None:
     fork.kill()
     assert fork.wait(60) == -signal.SIGKILL
     fork.terminate()  # nobody is there any more
-
-
-def test_it_does_not_outlive_its_owner(tmp_path: Path) -> None:
-    (tmp_path / "mail.mbox").write_bytes(b"From x\nSubject: a\n\nb\n")
-    script = tmp_path / "owner.py"
-    script.write_text(OWNER)
-    owner = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "mail.mbox"), str(tmp_path / "log")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )
-    assert owner.stdout is not None
-    pid = int(owner.stdout.readline())
-    assert Path(f"/proc/{pid}").exists()
-    owner.kill()
-    owner.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "it runs on"
-        time.sleep(0.05)

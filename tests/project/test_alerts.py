@@ -13,7 +13,7 @@ import yaml
 
 from connectors.metrics import DECLARED
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 RULES, TESTS = ROOT / "helm/files/alerts.yaml", ROOT / "tests/alerts.yaml"
 RUNBOOK = (ROOT / "docs/RUNBOOK.md").read_text()
 DASHBOARD = json.loads((ROOT / "helm/files/dashboard.json").read_text())

@@ -25,7 +25,7 @@ from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # docker-compose may have to be built
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
 

@@ -10,7 +10,7 @@ import pytest
 from cli.main import COMMANDS
 from cli.settings import Settings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "connectors", "streams", "search", "devstack", "cli")
 LOCK = (ROOT / "requirements.lock").read_text()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas import mapping
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "ELASTICSEARCH.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "ELASTICSEARCH.md").read_text()
 
 
 def fields(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

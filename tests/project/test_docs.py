@@ -14,7 +14,7 @@ import yaml
 from benchmarks.__main__ import benchmarks
 from cli.main import mailstream
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for pattern in ("*.md", "docs/*.md", "docs/performance/*.md", "helm/README.md", "examples/README.md")

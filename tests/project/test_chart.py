@@ -23,7 +23,7 @@ from tests.tools import tool
 
 pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 EXAMPLES = HELM / "examples"
 CRDS = Path(__file__).with_name("crds")
 MINIMAL, EVERYTHING = EXAMPLES / "values-minimal.yaml", EXAMPLES / "values-everything.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "connectors", "streams", "search", "devstack", "cli")
 # Its own tests, and this one.
 OWN = ("test_imap_comparison.py", "test_imap_outline.py", "test_imap_is_optional.py")

@@ -20,7 +20,7 @@ from connectors.metrics import (
 from schemas.identity import hashed
 from scripts.metrics_table import metrics_page
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("connectors", "streams", "search", "cli")
 GIVEN = (  # by the user, with the ends that prometheus-client gives to counters
     "gmail_sync_latency_histogram",
