@@ -56,9 +56,8 @@ class Costs:
 class Meter:
     """Measures while its context is open. ``roots`` are the processes by name; what they start is theirs."""
 
-    def __init__(self, roots: Mapping[str, int], embeds: str = "index") -> None:
+    def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = dict(roots)
-        self._embeds = embeds
         self.costs = Costs()
         self._seen: dict[tuple[int, str], float] = {}  # by process and part; those that ended stay
         self._tesseracts = 0.0  # of those that run; what has ended is told by the parser that ran it
@@ -113,15 +112,16 @@ class Meter:
 
     def _note(self, name: str, root: int, process: Process) -> None:
         memory_of = name
+        embeds = name.partition("-")[0] == "index"  # the second of them is index-2
         if process.name == "tesseract":
             self._tesseracts += process.seconds
             memory_of = f"a tesseract of {name}"
         elif process.pid == root:
-            loop_seconds = _main_thread_seconds(root) if name == self._embeds else process.seconds
+            loop_seconds = _main_thread_seconds(root) if embeds else process.seconds
             self._seen[root, name] = loop_seconds
-            if name == self._embeds:
+            if embeds:
                 self._seen[root, EMBEDDING] = process.seconds - loop_seconds
-        elif name == self._embeds:
+        elif embeds:
             self._seen[process.pid, EMBEDDING] = process.seconds
             memory_of = f"an encoder of {name}"
         else:
