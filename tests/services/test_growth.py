@@ -321,13 +321,7 @@ def test_the_whole_of_it_grows_and_a_purge_finds_everything(stack: Stack, tmp_pa
         assert (code, json.loads(output)["copies"]) == (1, ["mail.documents.v1"])
         code, _, errors = command(running, "topics", "drop", "mail.documents.v1", "--yes")
         assert code == 0, errors
-        again = (
-            "mailbox",
-            "purge",
-            mailbox_id_of(PURGED),
-            "--yes",
-            "--json",
-        )  # it has no address any more
+        again = ("mailbox", "purge", mailbox_id_of(PURGED), *arguments[3:])  # it has no address any more
         code, output, errors = command(running, *again)
         assert code == 0, errors
         receipt = json.loads(output)
