@@ -17,8 +17,7 @@ from cli.main import COMMANDS
 from cli.settings import Settings
 from connectors.clamav_check import check_configuration
 from devstack.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
-from devstack.gmail.mailfiles import read_mail
-from devstack.gmail.server import GmailEmulator
+from devstack.local import free_ports
 from scripts.image_lock import blocks, image_lock
 from scripts.sbom import bill
 from tests.tools import tool
@@ -240,23 +239,25 @@ def test_prometheus_asks_every_process(composed: dict[str, Any]) -> None:
 
 
 @pytest.mark.full
-def test_the_demo_writes_a_mailbox_and_finds_its_credentials(
+def test_the_demo_serves_a_mailbox_and_finds_its_credentials(
     composed: dict[str, Any], tmp_path: Path
 ) -> None:
     services = ours(composed)
-    scripts = [
-        services[name]["entrypoint"][2].replace("/tmp/", f"{tmp_path}/") for name in ("gmail", "mailbox")
-    ]
-    # The last line of each needs its network, and Kafka.
-    write, fetch = (script.strip().rpartition("\n")[0] for script in scripts)
-    environment = {"PATH": f"{HADOLINT.parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    subprocess.run(["sh", "-ec", write], check=True, env=environment, timeout=120)
-    mail = {"anna@example.com": read_mail(tmp_path / "anna.mbox")}
-    assert len(mail["anna@example.com"]) > 50
-    with GmailEmulator(mail, host="localhost") as emulator:
-        fetch = fetch.replace("http://gmail:8025", emulator.url)
-        subprocess.run(["sh", "-ec", fetch], check=True, env=environment, timeout=60)
+    here = f"localhost:{free_ports(1)[0]}"
+    words = " ".join(services["gmail"]["command"]).replace("--host gmail --port 8025", "--host {} --port {}")
+    serve = [sys.executable, "-m", "cli.main", *words.format(*here.split(":")).split(), "--json"]
+    # The last line of it needs Kafka.
+    fetch = services["mailbox"]["entrypoint"][2].replace("/tmp/", f"{tmp_path}/").strip().rpartition("\n")[0]
+    environment = {"PATH": f"{HADOLINT.parent}:/usr/bin:/bin"}
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        try:
+            [box] = json.loads(process.stdout.readline())["mailboxes"]
+            fetch = fetch.replace("gmail:8025", here)
+            subprocess.run(["sh", "-ec", fetch], check=True, env=environment, timeout=60)
+        finally:
+            process.terminate()
+    assert (box["address"], box["messages"] > 50) == ("anna@example.com", True)
     token = json.loads((tmp_path / "token.json").read_text())
-    assert emulator.url.startswith("http://localhost:")
-    assert token["token_uri"] == f"{emulator.url}/token"
+    assert token["token_uri"] == f"http://{here}/token"
     assert {"type", "client_id", "client_secret", "refresh_token"} <= token.keys()
