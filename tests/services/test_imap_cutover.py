@@ -108,6 +108,8 @@ def test_planted_differences_are_found_and_a_cutover_loses_nothing(stack: Stack,
         # Repaired: the API's side by what happens to the messages next, IMAP's by looking again.
         for key in (lost, bare):
             _touch(control, key)
+        # An audit leaves to the history what the history has yet to tell.
+        eventually(lambda: "IMPORTANT" in indexed_labels(running)[bare], "the API hears of it")
         settle(running)
         assert command(running, "audit", control.address, "--repair")[0] == 0
         code, _, errors = command(running, "imap", "recheck", control.address, "--grace", "0")
