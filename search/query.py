@@ -204,7 +204,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         if operator and _known(operator[1], position):
             yield _Token("operator", OPERATORS[operator[1].lower()], position, operator.end())
             position = operator.end()
-            if position < len(text) and text[position] not in ' \t\r\n()"':
+            if position < len(text) and not _WORD_END.match(text, position):
                 end = _word_end(text, position)
                 yield _Token("word", text[position:end], position, end)
                 position = end

@@ -93,7 +93,9 @@ def test_any_bytes_keep_the_promises(name: str) -> None:
 
 @quick
 @given(
-    st.lists(st.sampled_from([*'()"-: ', " OR ", "from:", "type:", "a", "*/", "\\", ".*", "🙂"])).map("".join)
+    st.lists(
+        st.sampled_from([*'()"-: \x0b', " OR ", "from:", "type:", "a", "*/", "\\", ".*", "🙂"]),
+    ).map("".join)
 )
 def test_any_query_keeps_the_promises(text: str) -> None:
     TARGETS["query"](text.encode())

@@ -113,6 +113,7 @@ def test_what_people_write(text: str, expected: tuple[Node, ...]) -> None:
         ("from:(to:x)", 6, 3, "cannot stand inside"),
         ("-" * 100 + "a", 11, 1, "too deep"),
         ("a" * (MAX_CHARACTERS + 1), MAX_CHARACTERS, 1, "characters"),
+        ("larger:\v4M a", 0, 7, "needs a value right behind it"),
     ],
 )
 def test_errors_point_at_the_place(text: str, position: int, length: int, message: str) -> None:
