@@ -204,8 +204,8 @@ def _tokens(text: str) -> Iterator[_Token]:
         if operator and _known(operator[1], position):
             yield _Token("operator", OPERATORS[operator[1].lower()], position, operator.end())
             position = operator.end()
-            if position < len(text) and not _WORD_END.match(text, position):
-                end = _word_end(text, position)
+            end = _word_end(text, position)
+            if end > position:
                 yield _Token("word", text[position:end], position, end)
                 position = end
             continue

@@ -67,6 +67,24 @@ def word(text: str = "body", extra: str | None = None) -> bytes:
     return saved(document)
 
 
+def minutes(text: str) -> bytes:
+    """A DOCX with an author, a heading and a table."""
+    document = docx.Document()
+    document.core_properties.author = "Ada"
+    document.add_heading("Minutes", 1)
+    document.add_paragraph(text)
+    document.add_table(rows=1, cols=2).rows[0].cells[0].text = "bollard"
+    return saved(document)
+
+
+def tides(text: str) -> bytes:
+    """An XLSX of two sheets, its texts in the cells themselves."""
+    book = openpyxl.Workbook(write_only=True)
+    book.create_sheet("Costs").append(["crane", 7])
+    book.create_sheet("Tides").append([text, 42])
+    return saved(book)
+
+
 def slides(*texts: str) -> bytes:
     presentation = pptx.Presentation()
     for text in texts:

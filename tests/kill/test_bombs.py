@@ -23,9 +23,9 @@ from streams.extractors.limits import MEBIBYTE, Limits
 from streams.parser_pool import PoolConfig
 from tests import bombs
 from tests.files import archive, picture
+from tests.office_files import minutes, tides
 from tests.processes import descendants, resident_bytes
 from tests.reading import SENTENCE, extracted, files_in
-from tests.unit.streams.test_engine import sheet, word
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -118,7 +118,7 @@ def nested(payload: bytes, levels: int) -> bytes:
             "a.zip",
             Outcome.LIMIT_EXCEEDED,
         ),
-        ({"max_unpacked_bytes": 15_000}, lambda: word(TEXT * 2), "a.docx", Outcome.LIMIT_EXCEEDED),
+        ({"max_unpacked_bytes": 15_000}, lambda: minutes(TEXT * 2), "a.docx", Outcome.LIMIT_EXCEEDED),
         (
             {"max_entries": 2},
             lambda: archive(*((f"{n}.txt", b"x") for n in range(3))),
@@ -172,10 +172,10 @@ async def test_a_million_pages_are_read_up_to_the_limit(watched: Watched) -> Non
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda levels: bombs.laughing(word("quay"), "word/document.xml", levels), "laughing.docx"),
-        (lambda levels: bombs.laughing(word("quay"), "docProps/core.xml", levels), "author.docx"),
+        (lambda levels: bombs.laughing(minutes("quay"), "word/document.xml", levels), "laughing.docx"),
+        (lambda levels: bombs.laughing(minutes("quay"), "docProps/core.xml", levels), "author.docx"),
         (
-            lambda levels: bombs.laughing(sheet("quay"), "xl/worksheets/sheet1.xml", levels),
+            lambda levels: bombs.laughing(tides("quay"), "xl/worksheets/sheet1.xml", levels),
             "laughing.xlsx",
         ),
         (bombs.laughing_svg, "laughing.svg"),

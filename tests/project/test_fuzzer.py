@@ -29,7 +29,7 @@ tests.fuzz.fuzz("mime", 20, Path({str(tmp_path / "corpus")!r}))
 
 
 def test_a_short_round_finds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "mime", "--seconds", "1", "--corpus", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz", "mime", "--seconds", "2", "--corpus", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     assert "Done" in ended.stderr

@@ -316,13 +316,13 @@ def test_the_whole_of_it_grows_and_a_purge_finds_everything(stack: Stack, tmp_pa
         after = documents(running)
         assert {key: after[key] for key in before} == before
         # --- a purge after it
-        arguments = ("mailbox", "purge", PURGED, "--yes", "--json")
-        code, output, _ = command(running, *arguments)
+        confirmed = ("--yes", "--json")
+        code, output, _ = command(running, "mailbox", "purge", PURGED, *confirmed)
         assert (code, json.loads(output)["copies"]) == (1, ["mail.documents.v1"])
         code, _, errors = command(running, "topics", "drop", "mail.documents.v1", "--yes")
         assert code == 0, errors
-        again = ("mailbox", "purge", mailbox_id_of(PURGED), *arguments[3:])  # it has no address any more
-        code, output, errors = command(running, *again)
+        by_id = mailbox_id_of(PURGED)  # it has no address any more
+        code, output, errors = command(running, "mailbox", "purge", by_id, *confirmed)
         assert code == 0, errors
         receipt = json.loads(output)
         assert (receipt["complete"], receipt["copies"]) == (True, [])

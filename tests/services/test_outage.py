@@ -1,4 +1,5 @@
-"""Elasticsearch goes away in mid-run, comes back overloaded, and then slow: nothing is lost by it.
+"""Elasticsearch goes away in mid-run, comes back overloaded, and then slow: nothing is lost by it. Without
+Kafka a process ends at once, and says so.
 
 OUTAGE_SECONDS is how long it is away (60 in ``make test-full``).
 """

@@ -1,4 +1,4 @@
-"""Which provider is chosen, and that a server process ends with its owner. No Kafka is started here."""
+"""Which provider is chosen, and how a server process starts and ends. No Kafka is started here."""
 
 import os
 from pathlib import Path

@@ -15,7 +15,7 @@ from tests.fuzz import NAMES, seeds
 from tests.fuzz_targets import TARGETS
 
 ROOT = Path(__file__).parents[3]
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=150, deadline=None)
 
 # --- mails as they may stand, and as they may not ----------------------------------------------------
 

@@ -74,7 +74,7 @@ _registers: st.SearchStrategy[AnyRegister] = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(_registers, max_size=12), st.randoms(use_true_random=False))
 def test_order_and_repetition_do_not_matter(registers: list[AnyRegister], random: object) -> None:
     shuffled = [*registers, *registers[: len(registers) // 2]]
@@ -84,13 +84,13 @@ def test_order_and_repetition_do_not_matter(registers: list[AnyRegister], random
     assert expected.join(registers) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(_registers, max_size=8), st.lists(_registers, max_size=8))
 def test_merging_in_pieces_is_merging_at_once(left: list[AnyRegister], right: list[AnyRegister]) -> None:
     assert MessageState().join(left).join(right) == MessageState().join([*left, *right])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(*[st.lists(_registers, max_size=6)] * 3)
 def test_the_join_of_states_is_associative(
     one: list[AnyRegister], two: list[AnyRegister], three: list[AnyRegister]

@@ -1,10 +1,9 @@
-"""An encoder beside the worker: the same vectors, after everybody else, and neither outlives the other."""
+"""An encoder beside the worker: the same vectors, after everybody else, and its death is the worker's."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +32,6 @@ encoder_process.main("minilm")
 """
 
 
-@pytest.fixture
-def owner() -> Iterator[subprocess.Popen[str]]:
-    """A process with an encoder, whose process id it says; with a line it asks for another vector."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        process.kill()
-
-
-def _encoder_of(owner: subprocess.Popen[str]) -> int:
-    assert owner.stdout is not None
-    return int(owner.stdout.readline())
-
-
 async def test_vectors_are_those_of_the_encoder_and_the_process_ends_with_its_context() -> None:
     texts = ["penalty for late delivery", "héliport\nbrûlé", *(f"text {number}" for number in range(300))]
     async with EncoderProcess("hash") as encoder:
@@ -72,9 +56,15 @@ async def test_others_go_first() -> None:
         assert not session.exists() or session.read_text().split()[-2:] == ["nice", str(NICENESS)]
 
 
-def test_what_kills_it_kills_its_owner(owner: subprocess.Popen[str]) -> None:
-    os.kill(_encoder_of(owner), signal.SIGKILL)
-    owner.communicate("\n")
+def test_what_kills_it_kills_its_owner() -> None:
+    command = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        try:
+            os.kill(int(owner.stdout.readline()), signal.SIGKILL)
+            owner.communicate("\n", timeout=60)
+        finally:
+            owner.kill()
     assert owner.returncode == -signal.SIGKILL
 
 

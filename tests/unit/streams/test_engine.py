@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
-import docx
-import openpyxl
 import pptx
 import pytest
 
@@ -16,6 +14,7 @@ from streams.ephemeral import EphemeralAttachmentHandler
 from streams.extractors.assembly import safe_name
 from streams.extractors.limits import MEBIBYTE, Limits
 from tests.files import archive, pdf, picture
+from tests.office_files import minutes, tides
 from tests.reading import SENTENCE, result_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,25 +26,6 @@ OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 def nothing_stays(reader_directory: Path) -> Iterator[None]:
     yield
     assert [path for path in reader_directory.rglob("*") if not path.is_dir()] == []
-
-
-def word(text: str) -> bytes:
-    document, file = docx.Document(), io.BytesIO()
-    document.core_properties.author = "Ada"
-    document.add_heading("Minutes", 1)
-    document.add_paragraph(text)
-    table = document.add_table(rows=1, cols=2)
-    table.rows[0].cells[0].text = "bollard"
-    document.save(file)
-    return file.getvalue()
-
-
-def sheet(text: str) -> bytes:
-    book, file = openpyxl.Workbook(write_only=True), io.BytesIO()
-    book.create_sheet("Costs").append(["crane", 7])
-    book.create_sheet("Tides").append([text, 42])
-    book.save(file)
-    return file.getvalue()
 
 
 def slides(text: str) -> bytes:
@@ -82,7 +62,7 @@ def mail(*attachments: tuple[str, bytes]) -> bytes:
         ),
         ("a.pdf", lambda: pdf(SENTENCE), "application/pdf", "pypdfium2"),
         ("a.pptx", lambda: slides(SENTENCE), None, "unstructured"),
-        ("a.xlsx", lambda: sheet(SENTENCE), None, None),
+        ("a.xlsx", lambda: tides(SENTENCE), None, None),
         ("a.jpg", lambda: picture(SENTENCE, "JPEG"), "image/jpeg", "pytesseract"),
         ("a.tiff", lambda: picture(SENTENCE, "TIFF"), "image/tiff", "pytesseract"),
         ("a.bmp", lambda: picture(SENTENCE, "BMP"), "image/bmp", "pytesseract"),
@@ -109,7 +89,7 @@ async def test_every_format_gives_its_sentence(
 
 
 async def test_docx_is_read_by_unstructured(reader: EphemeralAttachmentHandler) -> None:
-    result = await result_of(reader, word(SENTENCE), "minutes.docx")
+    result = await result_of(reader, minutes(SENTENCE), "minutes.docx")
     assert result.engines == ("unstructured",)
     assert result.outcome is Outcome.TEXT
     assert SENTENCE in result.text
@@ -138,12 +118,12 @@ async def test_text_keeps_its_page_slide_and_sheet(reader: EphemeralAttachmentHa
     shown = await result_of(reader, slides(SENTENCE))
     assert [s.label for s in shown.segments if SENTENCE in s.text] == ["slide 2"]
     assert "said aloud" in shown.text
-    tabled = await result_of(reader, sheet(SENTENCE))
+    tabled = await result_of(reader, tides(SENTENCE))
     assert [s.label for s in tabled.segments if SENTENCE in s.text] == ["sheet Tides"]
 
 
 async def test_a_zip_and_a_mail_give_their_contents_as_children(reader: EphemeralAttachmentHandler) -> None:
-    payload = archive(("a/", b""), ("a/plan.txt", b"north"), ("post.eml", mail(("w.docx", word("south")))))
+    payload = archive(("a/", b""), ("a/plan.txt", b"north"), ("post.eml", mail(("w.docx", minutes("south")))))
     result = await result_of(reader, payload, "all.zip")
     assert result.outcome is Outcome.CONTAINER
     found = {item.path: (item.outcome, item.metadata.filename) for item in result.walk()}
@@ -163,7 +143,7 @@ async def test_a_zip_and_a_mail_give_their_contents_as_children(reader: Ephemera
         (lambda: b"  \n ", Outcome.EMPTY),
         (lambda: pdf("x", password="secret"), Outcome.ENCRYPTED),
         (lambda: pdf(SENTENCE)[:300], Outcome.CORRUPT),
-        (lambda: word(SENTENCE)[:2000], Outcome.CORRUPT),
+        (lambda: minutes(SENTENCE)[:2000], Outcome.CORRUPT),
         (lambda: picture(SENTENCE)[:50], Outcome.CORRUPT),
         (lambda: bytes(range(256)) * 20, Outcome.UNSUPPORTED),
         (lambda: b"\x1f\x8b" + bytes(100), Outcome.CORRUPT),
@@ -273,7 +253,7 @@ async def test_small_pictures_in_a_mails_text_are_skipped(reader: EphemeralAttac
 
 
 async def test_metadata_is_complete(reader: EphemeralAttachmentHandler) -> None:
-    payload = word(SENTENCE)
+    payload = minutes(SENTENCE)
     found = (await result_of(reader, payload, "../mi\u202enutes.docx", "application/pdf; x=y")).metadata
     assert (found.filename, found.raw_filename) == ("minutes.docx", "../mi\u202enutes.docx")
     assert found.declared_content_type == "application/pdf; x=y"
