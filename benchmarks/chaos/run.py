@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
@@ -52,13 +53,16 @@ def run(
     with prepared(plan, directory, stack, kafka_proxy) as ground:
         storm = Storm(plan, stack, ground, report)
         started = time.monotonic()
-        storm.go(say)
-        report.stormed_seconds = time.monotonic() - started
-        say("settling")
-        storm.settle()
-        storm.compare()
-        report.seconds = time.monotonic() - started
-        storm.end()
+        try:
+            storm.go(say)
+            report.stormed_seconds = time.monotonic() - started
+            say("settling")
+            storm.settle()
+            storm.compare()
+            report.seconds = time.monotonic() - started
+        finally:
+            storm.end()
+        storm.look_for_files()
     return report
 
 
@@ -195,7 +199,7 @@ class Storm:
             self._report.violations.append(f"it does not settle: {error}")
 
     def compare(self) -> None:
-        """Ask the oracle, then end everything and look what is left."""
+        """Ask the oracle."""
         scene, report = self._scene, self._report
         boxes = {mailbox_id_of(box.address): box for box in scene.emulator.mailboxes.values()}
         truth = oracle.Truth.of(boxes, self._letters.expected, self._poison)
@@ -214,11 +218,15 @@ class Storm:
                 report.violations.append(f"serve does not answer: {error}")
 
     def end(self) -> None:
-        """End every process in order, and look for files that stay."""
+        """End every process in order, and whoever would start it again."""
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
         self._scene.running.stop()
+
+    def look_for_files(self) -> None:
+        """Nothing may stay in memory."""
         # What a killed parser has left may lie there for 30 s: that is not waited for here.
         time.sleep(REAPED_AFTER_SECONDS)
         reap(self._memory / EPHEMERAL, REAPED_AFTER_SECONDS)
@@ -244,14 +252,14 @@ async def settled(
     TimeoutError where nothing has come on for so long."""
     deadline = time.monotonic() + timeout_seconds
     ends = {mailbox_id_of(box.address): box.history_id for box in emulator.mailboxes.values()}
-    status: Status | None = None
+    known: Status | None = None
     while True:
         try:
             async with Observer.open(running.settings) as observer:
                 while True:
-                    known, status = status, await observer.status()
-                    if known != status:
-                        deadline = time.monotonic() + timeout_seconds
+                    status = await observer.status()
+                    if _still(status) != known:
+                        known, deadline = _still(status), time.monotonic() + timeout_seconds
                     reached = all(
                         (box.history_id or 0) >= ends[box.mailbox_id] and box.complete and not box.requests
                         for box in status.mailboxes
@@ -263,8 +271,14 @@ async def settled(
                     await asyncio.sleep(0.5)
         except MailstreamError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the servers do not answer: {status}") from None
+                raise TimeoutError(f"the servers do not answer: {known}") from None
             await asyncio.sleep(0.5)
+
+
+def _still(status: Status) -> Status:
+    """A status without what a source goes on writing while it only waits."""
+    boxes = [replace(box, updated_at=None, quota_units=None) for box in status.mailboxes]
+    return replace(status, mailboxes=boxes)
 
 
 async def _held(running: Pipeline) -> bool:

@@ -3,9 +3,7 @@
 import copy
 import json
 import re
-import subprocess
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,14 +16,24 @@ from cli.main import mailstream
 from cli.settings import Settings
 from schemas import topics
 from scripts.chart import generated
-from tests.chart import HELM, KUBERNETES, Manifest, containers, helm, manifests, of_kind, pods, render
-from tests.tools import tool
+from tests.chart import (
+    HELM,
+    KUBERNETES,
+    Manifest,
+    conform,
+    containers,
+    helm,
+    kubernetes_as_files,
+    manifests,
+    of_kind,
+    pods,
+    render,
+)
 
 pytestmark = pytest.mark.timeout(1800)  # helm and kubeconform may have to be built
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = HELM / "examples"
-CRDS = Path(__file__).with_name("crds")
 MINIMAL, EVERYTHING = EXAMPLES / "values-minimal.yaml", EXAMPLES / "values-everything.yaml"
 # What the chart sets beside settings.
 NOT_SETTINGS = {"HOME"}
@@ -46,32 +54,7 @@ def values_file(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def kubernetes_schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kubernetes' own schemas out of a package: what they refer to as addresses is made files again."""
-    spec = find_spec("kubernetes_validate")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    packaged = Path(spec.submodule_search_locations[0]) / "kubernetes-json-schema"
-    directory = tmp_path_factory.mktemp("schemas")
-    for path in (packaged / f"v{KUBERNETES}-local-strict").glob("*.json"):
-        text = path.read_text().replace('"/api/_definitions', '"_definitions')
-        (directory / path.name).write_text(text.replace('"$id": "https:', '"was at": "https:'))
-    return directory
-
-
-def conform(schemas: Path, text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(str(tool("kubeconform")), "-strict", "-n", "1", "-summary", "-output", "json"),
-            *("-schema-location", f"{schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"),
-            *("-schema-location", f"{CRDS}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json"),
-            "-",
-        ],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return kubernetes_as_files(tmp_path_factory.mktemp("schemas"))
 
 
 # --- settings ----------------------------------------------------------------------------------------------

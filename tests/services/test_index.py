@@ -16,23 +16,13 @@ from connectors.kafka import Record
 from schemas import mapping, topics
 from schemas.identity import document_id
 from schemas.outcomes import Outcome
-from schemas.registers import (
-    AnyRegister,
-    AttachmentContent,
-    ContentRegister,
-    DeletedRegister,
-    LabelRegister,
-    LabelsRegister,
-    MessageContent,
-    PartReference,
-    Segment,
-    content_version,
-)
+from schemas.registers import AnyRegister, AttachmentContent, Segment, content_version
 from search.access import Access
 from search.query import parse
 from search.results import Hit, Mode
 from search.retrieval import Retrieval
 from streams.index import Indexer
+from tests.registers import a_deletion, a_label, a_message, a_part, some_labels
 from tests.standins import Letters, records_of
 
 
@@ -44,52 +34,6 @@ def letters() -> Letters:
 @pytest.fixture
 def indexer(index: Index, letters: Letters) -> Indexer:
     return Indexer(index, HashEncoder(), letters, max_chunks=100)  # type: ignore[arg-type]
-
-
-def _owner(message_id: str = "m1") -> dict[str, str]:
-    return {"mailbox_id": "box", "message_id": message_id}
-
-
-def _message(message_id: str = "m1", text: str = "the harbour wall", epoch: int = 1) -> ContentRegister:
-    content = MessageContent(
-        thread_id="t1",
-        subject="Quay repairs",
-        sender="Anna <anna@example.com>",
-        to=("b@example.com",),
-        sent_at=1_700_000_000_000,
-        text=text,
-        parts=(PartReference(part_path="2", filename="plan.pdf", content_type="application/pdf"),),
-    )
-    return ContentRegister(
-        **_owner(message_id), version=content_version(epoch, Outcome.TEXT, text), message=content
-    )
-
-
-def _part(text: str = "", outcome: Outcome = Outcome.TEXT, message_id: str = "m1") -> ContentRegister:
-    content = AttachmentContent(
-        filename="plan.pdf",
-        content_type="application/pdf",
-        outcome=outcome,
-        segments=(Segment(text=text, page=3),) if text else (),
-    )
-    return ContentRegister(
-        **_owner(message_id),
-        part_path="2",
-        version=content_version(1, outcome, f"{outcome}{text}"),
-        attachment=content,
-    )
-
-
-def _labels(history_id: int, *label_ids: str, message_id: str = "m1") -> LabelsRegister:
-    return LabelsRegister(**_owner(message_id), epoch=1, history_id=history_id, label_ids=label_ids)
-
-
-def _label(history_id: int, label_id: str, *, present: bool) -> LabelRegister:
-    return LabelRegister(**_owner(), epoch=1, history_id=history_id, label_id=label_id, present=present)
-
-
-def _deleted(history_id: int) -> DeletedRegister:
-    return DeletedRegister(**_owner(), epoch=1, history_id=history_id)
 
 
 async def _documents(index: Index) -> dict[str, dict[str, Any]]:
@@ -118,7 +62,7 @@ async def _vectors(index: Index, text: str) -> list[str]:
 
 
 async def test_a_message_and_its_attachment_become_documents(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane on page three")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane on page three")]))
     message, part = (await _documents(index)).values()
     assert (message["kind"], message["live"], message["label_ids"]) == ("message", True, ["INBOX"])
     assert (part["kind"], part["live"], part["subject"]) == ("attachment", True, "Quay repairs")
@@ -130,14 +74,14 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
     registers: list[AnyRegister] = [
-        _labels(5, "INBOX", "UNREAD"),
-        _message(),
-        _part(outcome=Outcome.PENDING),
-        _part("crane"),
-        _label(4, "STARRED", present=True),
-        _label(7, "UNREAD", present=False),
-        _label(8, "Label_1", present=True),
-        _label(9, "INBOX", present=True),  # says nothing new, and yet as of when is known
+        some_labels(5, "INBOX", "UNREAD"),
+        a_message(),
+        a_part(outcome=Outcome.PENDING),
+        a_part("crane"),
+        a_label(4, "STARRED", present=True),
+        a_label(7, "UNREAD", present=False),
+        a_label(8, "Label_1", present=True),
+        a_label(9, "INBOX", present=True),  # says nothing new, and yet as of when is known
     ]
     await indexer.handle(records_of(registers))
     expected = await _documents(index)
@@ -165,49 +109,49 @@ async def test_any_order_in_any_batches_gives_the_same_documents(
 
 
 async def test_a_label_change_keeps_the_vectors(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")]))
     for number in range(100):
-        await indexer.handle(records_of([_label(10 + number, "STARRED", present=number % 2 == 1)]))
+        await indexer.handle(records_of([a_label(10 + number, "STARRED", present=number % 2 == 1)]))
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
     for document in (await _documents(index)).values():
         assert document["label_ids"] == ["INBOX", "STARRED"]
 
 
 async def test_a_deletion_empties_the_message_and_its_parts(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
-    await indexer.handle(records_of([_deleted(9)]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")]))
+    await indexer.handle(records_of([a_deletion(9)]))
     for document in (await _documents(index)).values():
         assert document["live"] is False
         assert not {"text", "subject", "sender", "filename", "chunks"} & document.keys()
 
 
 async def test_a_late_attachment_of_a_deleted_message_stays_deleted(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
-    await indexer.handle(records_of([_deleted(9)]))
-    await indexer.handle(records_of([_part("crane"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
+    await indexer.handle(records_of([a_deletion(9)]))
+    await indexer.handle(records_of([a_part("crane"), a_message()]))
     assert all(document["live"] is False for document in (await _documents(index)).values())
     assert document_id("box", "m1", "2") not in await _vectors(index, "crane")
 
 
 async def test_a_message_seen_after_its_deletion_comes_back(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
-    await indexer.handle(records_of([_deleted(9)]))
-    await indexer.handle(records_of([_labels(12, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")]))
+    await indexer.handle(records_of([a_deletion(9)]))
+    await indexer.handle(records_of([some_labels(12, "INBOX"), a_message(), a_part("crane")]))
     assert [document["live"] for document in (await _documents(index)).values()] == [True, True]
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
 
 
 async def test_labels_that_come_first_wait_for_the_content(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_label(7, "STARRED", present=True)]))
+    await indexer.handle(records_of([a_label(7, "STARRED", present=True)]))
     [stub] = (await _documents(index)).values()
     assert stub["live"] is False
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     [message] = (await _documents(index)).values()
     assert (message["live"], message["label_ids"]) == (True, ["INBOX", "STARRED"])
 
 
 async def test_redelivery_writes_nothing(index: Index, indexer: Indexer) -> None:
-    records = records_of([_labels(5, "INBOX"), _message(), _part("crane")])
+    records = records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")])
     await indexer.handle(records)
     ids = [document_id("box", "m1"), document_id("box", "m1", "2")]
     before = {document: stored.seq_no for document, stored in (await index.read(ids, ["live"])).items()}
@@ -219,10 +163,12 @@ async def test_redelivery_writes_nothing(index: Index, indexer: Indexer) -> None
 async def test_a_rejected_document_is_a_dead_letter_and_its_neighbours_stand(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
-    bad = _message("bad")
+    bad = a_message("bad")
     assert bad.message is not None
     bad = bad.model_copy(update={"message": bad.message.model_copy(update={"sent_at": 10**30})})
-    await indexer.handle(records_of([_labels(5, message_id="bad"), bad, _labels(5, "INBOX"), _message()]))
+    await indexer.handle(
+        records_of([some_labels(5, message_id="bad"), bad, some_labels(5, "INBOX"), a_message()])
+    )
     assert [type(error).__name__ for _, error, _ in letters.written] == ["RejectedDocumentError"]
     assert letters.written[0][0].key == bad.key
     assert (await _documents(index))[document_id("box", "m1")]["live"] is True
@@ -232,14 +178,14 @@ async def test_a_message_whose_content_was_rejected_is_still_known(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
     """Its labels and its deletion reach its attachments, and the dead letter is written once."""
-    bad = _message()
+    bad = a_message()
     assert bad.message is not None
     bad = bad.model_copy(update={"message": bad.message.model_copy(update={"size_bytes": 2**63})})
-    await indexer.handle(records_of([_labels(5, "INBOX"), bad, _part("crane")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), bad, a_part("crane")]))
     assert len(letters.written) == 1
     message, part = (await _documents(index)).values()
     assert (message["live"], part["live"], part["label_ids"]) == (False, True, ["INBOX"])
-    await indexer.handle(records_of([_deleted(9)]))
+    await indexer.handle(records_of([a_deletion(9)]))
     assert [document["live"] for document in (await _documents(index)).values()] == [False, False]
     assert len(letters.written) == 1
 
@@ -247,8 +193,10 @@ async def test_a_message_whose_content_was_rejected_is_still_known(
 async def test_nine_megabytes_of_text_are_found_by_their_last_word(
     index: Index, indexer: Indexer, letters: Letters
 ) -> None:
-    long = _message("long", text="tide " * 1_800_000 + "lighthouse")
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _labels(5, message_id="long"), long]))
+    long = a_message("long", text="tide " * 1_800_000 + "lighthouse")
+    await indexer.handle(
+        records_of([some_labels(5, "INBOX"), a_message(), some_labels(5, message_id="long"), long])
+    )
     assert not letters.written
     await index.refresh()
     [hit] = await _found(index, "lighthouse")
@@ -266,10 +214,12 @@ async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Ind
         outcome=Outcome.TEXT,
         segments=tuple(Segment(text=f"entry{number} crane", page=number + 1) for number in range(20_000)),
     )
-    many = _part().model_copy(
+    many = a_part().model_copy(
         update={"attachment": content, "version": content_version(1, Outcome.TEXT, "x")}
     )
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), many, _labels(5, message_id="m2")]))
+    await indexer.handle(
+        records_of([some_labels(5, "INBOX"), a_message(), many, some_labels(5, message_id="m2")])
+    )
     assert not letters.written
     part = (await _documents(index))[document_id("box", "m1", "2")]
     # As many as nest in one document, or half of it, and so on, where the server has too little memory.
@@ -283,10 +233,10 @@ async def test_twenty_thousand_chunks_are_cut_to_what_the_index_takes(index: Ind
 
 async def test_vectors_travel_packed_where_the_server_takes_them(index: Index, indexer: Indexer) -> None:
     assert index._sink.packed_vectors, "the devstack's server is newer than 9.3"
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")]))
     assert document_id("box", "m1", "2") in await _vectors(index, "crane")
     index._sink.packed_vectors = False
-    await indexer.handle(records_of([_labels(6, message_id="m2"), _part("winch", message_id="m2")]))
+    await indexer.handle(records_of([some_labels(6, message_id="m2"), a_part("winch", message_id="m2")]))
     assert document_id("box", "m2", "2") in await _vectors(index, "winch")
 
 
@@ -299,7 +249,7 @@ async def test_vectors_are_read_as_they_were_computed(
         await index._client.indices.delete(index=mapping.index_name())
         await index.ensure()
     text = "crane " * 1_500  # several pieces
-    await indexer.handle(records_of([_labels(5, "INBOX"), _part(text)]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_part(text)]))
     await index.refresh()
     [hit] = (await index.search({"query": {"term": {"kind": "attachment"}}}))["hits"]["hits"]
     assert {"vector" in piece for piece in hit["_source"]["chunks"]} == {in_source}
@@ -319,7 +269,7 @@ async def test_an_index_from_before_gets_the_fields_that_it_lacks(
     aliases = {mapping.READ_ALIAS: {}, mapping.WRITE_ALIAS: {"is_write_index": True}}
     await index._client.indices.create(index=mapping.index_name(), mappings=older, aliases=aliases)
     await index.ensure()
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     assert not letters.written
     [message] = (await _documents(index)).values()
     assert message["sender_address"] == ["anna@example.com", "example.com"]
@@ -334,7 +284,7 @@ async def test_a_write_that_lost_the_race_is_merged_again(
     index: Index, indexer: Indexer, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker relabels the message between our read and our write."""
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message(), _part("crane")]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message(), a_part("crane")]))
     async with Index.open(elasticsearch_url) as other_client:
         other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
         read, raced = Index.read, 0
@@ -344,11 +294,11 @@ async def test_a_write_that_lost_the_race_is_merged_again(
             stored = await read(self, ids, fields)
             if raced < 2 and self._client is index._client:
                 raced += 1
-                await other.handle(records_of([_label(20 + raced, f"Label_{raced}", present=True)]))
+                await other.handle(records_of([a_label(20 + raced, f"Label_{raced}", present=True)]))
             return stored
 
         monkeypatch.setattr(Index, "read", racing)
-        await indexer.handle(records_of([_label(30, "STARRED", present=True)]))
+        await indexer.handle(records_of([a_label(30, "STARRED", present=True)]))
     assert raced == 2
     monkeypatch.setattr(Index, "read", read)
     for document in (await _documents(index)).values():
@@ -359,7 +309,7 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
     index: Index, indexer: Indexer, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message's document does not change by it, so no conflict tells."""
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     async with Index.open(elasticsearch_url) as other_client:
         other = Indexer(other_client, HashEncoder(), Letters(), max_chunks=100)  # type: ignore[arg-type]
         write, raced = Index.write, 0
@@ -368,11 +318,11 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
             nonlocal raced
             if not raced:
                 raced += 1
-                await other.handle(records_of([_deleted(9)]))
+                await other.handle(records_of([a_deletion(9)]))
             return await write(self, writes)
 
         monkeypatch.setattr(Index, "write", racing)
-        await indexer.handle(records_of([_part("crane")]))
+        await indexer.handle(records_of([a_part("crane")]))
     monkeypatch.setattr(Index, "write", write)
     assert raced == 1
     message, part = (await _documents(index)).values()
@@ -380,7 +330,7 @@ async def test_a_part_written_while_its_message_was_deleted_is_taken_back(
 
 
 async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, indexer: Indexer) -> None:
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     document = document_id("box", "m1")
     stored = (await index.read([document], ["live"]))[document]
     await index._client.delete(index=mapping.WRITE_ALIAS, id=document)
@@ -391,10 +341,10 @@ async def test_a_partial_write_to_what_is_gone_is_a_conflict(index: Index, index
 async def test_without_its_alias_nothing_is_written_anywhere(index: Index, indexer: Indexer) -> None:
     await index._client.indices.delete(index=mapping.index_name())
     with pytest.raises(ConfigurationError, match="mailstream worker index"):
-        await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+        await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     assert not await index._client.indices.exists(index=mapping.WRITE_ALIAS)
     await index.ensure()
-    await indexer.handle(records_of([_labels(5, "INBOX"), _message()]))
+    await indexer.handle(records_of([some_labels(5, "INBOX"), a_message()]))
     assert len(await _documents(index)) == 1
 
 
@@ -407,12 +357,12 @@ async def test_each_piece_of_a_mail_is_embedded_under_its_subject(index: Index, 
             return super().encode(texts)
 
     long = " ".join(f"word{number}" for number in range(600))
-    message = _message().message
+    message = a_message().message
     assert message is not None
     content = message.model_copy(update={"subject": "The crane", "text": long, "parts": ()})
-    register = _message().model_copy(update={"message": content})
+    register = a_message().model_copy(update={"message": content})
     await Indexer(index, Recording(), letters, max_chunks=10).handle(  # type: ignore[arg-type]
-        records_of([_labels(5, "INBOX"), register])
+        records_of([some_labels(5, "INBOX"), register])
     )
     [document] = (await _documents(index)).values()
     assert len(document["chunks"]) > 2
