@@ -292,6 +292,11 @@ def notes() -> Path | None:
     return None if changed else NOTES / f"{digest[:16]}.json"
 
 
+def _noted(file: Path) -> dict[str, str]:
+    passed: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    return passed
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that are named, or every one that has not passed on this code; the first failure ends it.
     After each, all times so far."""
@@ -306,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{', '.join(unknown)}: no such part; there are {', '.join(PARTS)}")
     os.environ["HYPOTHESIS_PROFILE"] = "random"
     file = notes()
-    passed: dict[str, str] = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    passed = _noted(file) if file is not None else {}
     took = "" if named else "".join(passed.values())
     for name in named or [name for name in PARTS if name not in passed]:
         sys.stdout.write(f"\n=== {name}: {PARTS[name].__doc__}\n")
@@ -314,9 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             PARTS[name]()
             if file is not None:
-                passed[name] = f"{_line(started, name)}  passed {time.strftime('%Y-%m-%d %H:%M')}\n"
+                line = f"{_line(started, name)}  passed {time.strftime('%Y-%m-%d %H:%M')}\n"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(passed))
+                file.write_text(json.dumps(_noted(file) | {name: line}))  # another run may have noted some
         finally:
             took += f"{_line(started, name)}\n"
             sys.stdout.write(f"\n{took}")
