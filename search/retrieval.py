@@ -27,6 +27,9 @@ CANDIDATES = SCALED
 # How many the search among vectors looks at: at least, and for each that it returns. Where words help, what
 # is overlooked among vectors costs little; alone, it costs rank.
 KNN_CANDIDATES, KNN_OVERSAMPLING, LONE_KNN_OVERSAMPLING = 100, 1.5, 4
+# Alone, twice as many as are returned are measured once more, by the vectors as they were computed: by those
+# in eight bits the ranking is another one wherever an index is cut into other segments.
+LONE_RESCORE_OVERSAMPLING = 2.0
 # Among how many of the best by words one is looked for that has two of them.
 AGREEING = 20
 _AGREES = 2.0**40  # no score is larger than its root, nor one above zero smaller than one by its root
@@ -187,7 +190,9 @@ class Retrieval:
             return []
         oversampling = LONE_KNN_OVERSAMPLING if alone else KNN_OVERSAMPLING
         looked_at = max(KNN_CANDIDATES, int(size * oversampling))
-        nearest = {"k": size, "num_candidates": looked_at, "filter": filters}
+        nearest: dict[str, Any] = {"k": size, "num_candidates": looked_at, "filter": filters}
+        if alone:
+            nearest["rescore_vector"] = {"oversample": LONE_RESCORE_OVERSAMPLING}
         return await self._candidates({"knn": {**question.knn, **nearest}}, size)
 
     async def _candidates(self, request: Mapping[str, Any], size: int) -> list[Candidate]:

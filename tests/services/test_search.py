@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from connectors.elasticsearch import Index
+from connectors.elasticsearch.vectors import Vectors
 from connectors.encoder import HashEncoder
 from connectors.errors import ConfigurationError
 from schemas import mapping
@@ -25,7 +26,9 @@ from schemas.registers import (
     content_version,
 )
 from search.access import Access
+from search.conditions import Clause
 from search.cursors import CursorError
+from search.hits import Question
 from search.query import parse
 from search.results import Mode, Results
 from search.retrieval import Retrieval
@@ -145,6 +148,21 @@ async def test_a_match_says_where_it_is(index: Index, mode: Mode) -> None:
     [hit, *_] = (await search(index, "granite blocks", mode=mode)).hits
     assert (hit.message_id, hit.matches[0].where) == ("m1", "plan.pdf, page 3")
     assert "granite" in hit.matches[0].snippet
+
+
+async def test_meaning_alone_ranks_by_the_vectors_as_they_were_computed(index: Index) -> None:
+    [asked] = HashEncoder().encode(["granite blocks for the harbour wall"])
+    question = Question([], asked.tolist())
+
+    async def furthest_off(*, alone: bool) -> float:
+        everything: Clause = {"match_all": {}}
+        found = await Retrieval(index, HashEncoder())._by_meaning(question, everything, 20, alone=alone)
+        stored = await Vectors(index._client, mapping.index_name()).read([one.document_id for one in found])
+        exact = {document: (1 + vector @ asked) / 2 for (document, _), vector in stored.items()}
+        assert len(exact) == len(found) == 20
+        return float(max(abs(one.score - exact[one.document_id]) for one in found))
+
+    assert await furthest_off(alone=True) < 1e-6 < 1e-4 < await furthest_off(alone=False)
 
 
 async def test_copies_are_one_hit_and_only_where_both_may_be_read(index: Index) -> None:
