@@ -258,8 +258,9 @@ async def settled(
             async with Observer.open(running.settings) as observer:
                 while True:
                     status = await observer.status()
-                    if _still(status) != known:
-                        known, deadline = _still(status), time.monotonic() + timeout_seconds
+                    before, known = known, _still(status)
+                    if known != before:
+                        deadline = time.monotonic() + timeout_seconds
                     reached = all(
                         (box.history_id or 0) >= ends[box.mailbox_id] and box.complete and not box.requests
                         for box in status.mailboxes
