@@ -4,7 +4,8 @@
 
 All run beside each other, and two files at a time each. The files are shuffled and dealt into rounds; in each
 round every reader reads the same files, one reader after the other, so that whatever else this machine does
-meanwhile slows all of them alike. Nothing is read twice, no cache is on, and what starting takes (importing,
+meanwhile slows all of them alike; each begins when what the one before left to do behind its answers (a JVM
+compiles and collects on) is done. Nothing is read twice, no cache is on, and what starting takes (importing,
 a JVM) is not counted. Recall is over the set of a file's words, lower case, averaged over the files in which
 the other has any: against Tika's text of the same run, and, with ``--truth``, against DIR/NAME.txt.
 """
@@ -29,6 +30,7 @@ from benchmarks.recall import once, recall, tokens
 ROUNDS = 5
 SEED = 12
 CORES = 2
+REST_SECONDS = 5.0  # at most, before a reader's turn
 OURS, THEIRS = Engine.name, TikaServer.name
 
 
@@ -65,6 +67,7 @@ def measure(files: Sequence[Path], *, ocr: bool, names: Sequence[str]) -> dict[s
                     f"OCR {'on' if ocr else 'off'}, round {number + 1} of {ROUNDS}: {reader.name}"
                 )
                 result, footprint = results[reader.name], footprints[reader.name]
+                _rest()
                 with footprint:
                     started = time.monotonic()
                     result.readings |= reader.read(dealt[number::ROUNDS])
@@ -128,6 +131,25 @@ def slowest(results: Mapping[str, Result], count: int) -> str:
             for file in files
         ],
     )
+
+
+def _rest() -> None:
+    """Wait until the processors do next to nothing."""
+    ends = time.monotonic() + REST_SECONDS
+    spent = _busy_seconds()
+    while time.monotonic() < ends:
+        time.sleep(0.2)
+        before, spent = spent, _busy_seconds()
+        if spent - before < 0.02:
+            return
+
+
+def _busy_seconds() -> float:
+    """Of all processors together since they started (see proc(5), /proc/stat)."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(
+        int, Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _others(reader: Reader, readers: Sequence[Reader]) -> list[int]:

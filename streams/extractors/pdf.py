@@ -9,7 +9,7 @@ from pypdfium2.raw import FORMTYPE_NONE, FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH, 
 
 from schemas.outcomes import Outcome
 from streams.extractors.image import read_image
-from streams.extractors.pdf_extras import attached_files, has_notes, outline, page_notes, xfa_texts
+from streams.extractors.pdf_extras import attached_files, has_pinned_files, outline, page_notes, xfa_texts
 from streams.extractors.result import Document, ExtractionError
 
 # 200 dpi is where tesseract's accuracy levels off for print; PDF counts 72 points an inch.
@@ -49,22 +49,22 @@ def extract_pdf(document: Document) -> None:
         _facts(document, opened)
         if opened.get_formtype() != FORMTYPE_NONE:
             opened.init_forms()
-        damaged, noted = _read_pages(document, opened)
+        damaged, pinned = _read_pages(document, opened)
         for label, texts in (("form", xfa_texts(opened)), ("bookmarks", outline(opened))):
             document.text("\n".join(texts), label=label)
-        for name, payload in attached_files(opened, noted):
+        for name, payload in attached_files(opened, pinned):
             document.embedded(payload, filename=name)
         if damaged and not document.characters and not document.waits_for_ocr:
             raise ExtractionError(Outcome.CORRUPT)
 
 
 def _read_pages(document: Document, opened: PdfDocument) -> tuple[int, list[int]]:
-    """Emit the pages; returns how many could not be read, and the pages to which files may be pinned."""
+    """Emit the pages; returns how many could not be read, and those to which files are or may be pinned."""
     pages = len(opened)
     document.facts["pages"] = pages
     document.truncated |= pages > document.limits.max_pages
     scans = damaged = 0
-    noted = []
+    pinned = []
     for number in range(min(pages, document.limits.max_pages)):
         try:
             page = opened[number]
@@ -74,10 +74,10 @@ def _read_pages(document: Document, opened: PdfDocument) -> tuple[int, list[int]
             # One damaged page does not cost the others their text.
             damaged += 1
             document.truncated = True
-            noted.append(number)
+            pinned.append(number)
             continue
-        if has_notes(page):
-            noted.append(number)
+        if has_pinned_files(page):
+            pinned.append(number)
         if not _wants_ocr(page, text):
             document.text("\n".join((_as_written(text), *notes)), page=number + 1)
         elif not document.ocr:
@@ -89,7 +89,7 @@ def _read_pages(document: Document, opened: PdfDocument) -> tuple[int, list[int]
         else:
             document.truncated = True
         page.close()
-    return damaged, noted
+    return damaged, pinned
 
 
 def _wants_ocr(page: pypdfium2.PdfPage, text: str) -> bool:

@@ -21,24 +21,29 @@ _XFA_PACKETS = ("template", "datasets")
 def page_notes(page: PdfPage) -> list[str]:
     """What stands on a page above its text: a line a note, link or field, each said once."""
     notes: dict[str, None] = {}
+    for annotation in _annotations(page):
+        kind = raw.FPDFAnnot_GetSubtype(annotation)
+        if kind == raw.FPDF_ANNOT_WIDGET:
+            texts = _field(page, annotation)
+        elif kind == raw.FPDF_ANNOT_LINK:
+            texts = [_link(page.pdf, annotation)]
+        elif kind == raw.FPDF_ANNOT_POPUP:
+            texts = []  # says what its parent says
+        else:
+            texts = [_wide(raw.FPDFAnnot_GetStringValue, annotation, key) for key in _NOTE_KEYS]
+        notes |= dict.fromkeys(text for text in texts if text.strip())
+    return list(notes)
+
+
+def _annotations(page: PdfPage) -> Iterator[Any]:
+    """pdfium's handles, each good until the next is asked for."""
     for number in range(min(raw.FPDFPage_GetAnnotCount(page), _MAX_NOTES_PER_PAGE)):
         annotation = raw.FPDFPage_GetAnnot(page, number)
-        if not annotation:
-            continue
-        try:
-            kind = raw.FPDFAnnot_GetSubtype(annotation)
-            if kind == raw.FPDF_ANNOT_WIDGET:
-                texts = _field(page, annotation)
-            elif kind == raw.FPDF_ANNOT_LINK:
-                texts = [_link(page.pdf, annotation)]
-            elif kind == raw.FPDF_ANNOT_POPUP:
-                texts = []  # says what its parent says
-            else:
-                texts = [_wide(raw.FPDFAnnot_GetStringValue, annotation, key) for key in _NOTE_KEYS]
-            notes |= dict.fromkeys(text for text in texts if text.strip())
-        finally:
-            raw.FPDFPage_CloseAnnot(annotation)
-    return list(notes)
+        if annotation:
+            try:
+                yield annotation
+            finally:
+                raw.FPDFPage_CloseAnnot(annotation)
 
 
 def _field(page: PdfPage, annotation: Any) -> list[str]:
@@ -113,9 +118,12 @@ def _xml_texts(content: bytes) -> Iterator[str]:
                     yield " ".join(text.split())
 
 
-def has_notes(page: PdfPage) -> bool:
-    """Whether anything stands on a page above its text: files that are pinned there, for one."""
-    return bool(raw.FPDFPage_GetAnnotCount(page) > 0)
+def has_pinned_files(page: PdfPage) -> bool:
+    """Whether the page is worth a second look, for the files in its notes: to load it is to read it again."""
+    return any(
+        raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_FILEATTACHMENT
+        for annotation in _annotations(page)
+    )
 
 
 def attached_files(opened: PdfDocument, pages: Iterable[int]) -> Iterator[tuple[str | None, bytes]]:
@@ -131,14 +139,10 @@ def attached_files(opened: PdfDocument, pages: Iterable[int]) -> Iterator[tuple[
             page = opened[page_number]
         except PdfiumError:
             continue
-        for number in range(min(raw.FPDFPage_GetAnnotCount(page), _MAX_NOTES_PER_PAGE)):
-            annotation = raw.FPDFPage_GetAnnot(page, number)
-            if not annotation:
-                continue
+        for annotation in _annotations(page):
             file = raw.FPDFAnnot_GetFileAttachment(annotation)
             if file:
                 pinned = PdfAttachment(file, opened)
                 with contextlib.suppress(PdfiumError):
                     yield pinned.get_name() or None, bytes(pinned.get_data())
-            raw.FPDFPage_CloseAnnot(annotation)
         page.close()
