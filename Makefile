@@ -14,7 +14,8 @@ help: ## Show this list
 
 setup: $(VENV)/.installed ## Install everything into .venv (and Maven and tesseract, where we may)
 
-$(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh
+# The last makes the model.
+$(VENV)/.installed: requirements.lock pyproject.toml scripts/setup.sh connectors/minilm.py
 	PYTHON="$(PYTHON)" bash scripts/setup.sh
 	@touch $@
 
