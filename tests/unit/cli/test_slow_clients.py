@@ -53,7 +53,9 @@ async def test_a_request_that_does_not_end_is_ended(port: int, begin: bytes) -> 
             await asyncio.sleep(0.05)
             if begin and not reading.done():
                 writer.write(b"a")
-    assert not reading.result().startswith(b"HTTP/1.1 200")
+    # Who is hung up on while a byte is on its way is told so by a reset.
+    if not isinstance(reading.exception(), ConnectionResetError):
+        assert not reading.result().startswith(b"HTTP/1.1 200")
     writer.close()
 
 
