@@ -139,28 +139,30 @@ class _Graph:
         )
         attended = self._linear(*self._brought_near(hidden, weight), parts[0], ranges[0], bias)
         attended = self._add("MultiHeadAttention", self._split(attended), domain=_MICROSOFT, num_heads=_HEADS)
-        output = f"{name}.attention.output"
-        weight, bias = self._dense(output)
-        hidden = self._normed_sum(self._linear(attended, weight, output, ranges[1], bias), hidden, output)
-
-        weight, bias = self._dense(f"{name}.intermediate")
+        hidden = self._residual(attended, hidden, f"{name}.attention.output", ranges[1])
+        weight = self._weights[f"{name}.intermediate.dense.weight"]
         inner = self._linear(*self._brought_near(hidden, weight), f"{name}.intermediate", ranges[2])
-        inner = self._add("BiasGelu", [inner, self._constant(f"{name}.bias", bias)], domain=_MICROSOFT)
-        output = f"{name}.output"
-        weight, bias = self._dense(output)
-        if far:
-            hidden = self._add("Add", [hidden, self._in_floats(inner, weight, output, far)])
-            weight = weight.copy()
-            weight[:, far] = 0
-        return self._normed_sum(self._linear(inner, weight, output, ranges[3], bias), hidden, output)
+        shift = self._constant(f"{name}.bias", self._weights[f"{name}.intermediate.dense.bias"])
+        inner = self._add("BiasGelu", [inner, shift], domain=_MICROSOFT)
+        return self._residual(inner, hidden, f"{name}.output", ranges[3], far)
 
     def mean(self, hidden: str, output: str) -> None:
         """The mean over a text's tokens, normed to length 1."""
         mean = self._add("ReduceMean", [hidden, self._constant("tokens", np.array([1]))], keepdims=0)
         self._add("LpNormalization", [mean], axis=-1, p=2, output=output)
 
-    def _dense(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._weights[f"{name}.dense.weight"], self._weights[f"{name}.dense.bias"]
+    def _residual(
+        self, inner: str, hidden: str, name: str, between: tuple[float, float], far: Sequence[int] = ()
+    ) -> str:
+        """``inner`` through its matrix, the ``far`` ones in floats; added to ``hidden``, and normed."""
+        weight, bias = (self._weights[f"{name}.dense.{kind}"] for kind in ("weight", "bias"))
+        if far:
+            hidden = self._add("Add", [hidden, self._in_floats(inner, weight, name, far)])
+            weight = weight.copy()
+            weight[:, far] = 0
+        projected = self._linear(inner, weight, name, between, bias)
+        # Not SkipLayerNormalization, which is both in one: on this runtime it takes four times as long.
+        return self._norm(self._add("Add", [projected, hidden]), f"{name}.LayerNorm")
 
     def _brought_near(self, hidden: str, weight: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]]:
         """The hidden state and what it is multiplied with, of which the product is the same."""
@@ -172,10 +174,6 @@ class _Graph:
         """What the ``far`` ones of ``inner`` add to its product with ``weight``."""
         chosen = self._add("Gather", [inner, self._constant(f"{name}.far", np.array(far))], axis=-1)
         return self._add("MatMul", [chosen, self._constant(f"{name}.far.rows", weight[:, far].T)])
-
-    def _normed_sum(self, projected: str, hidden: str, name: str) -> str:
-        # Not SkipLayerNormalization, which is both in one: on this runtime it takes four times as long.
-        return self._norm(self._add("Add", [projected, hidden]), f"{name}.LayerNorm")
 
     def _norm(self, hidden: str, name: str) -> str:
         constants = [self._weight(f"{name}.{kind}") for kind in ("weight", "bias")]
