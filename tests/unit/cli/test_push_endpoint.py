@@ -214,6 +214,7 @@ async def test_new_keys_are_fetched_and_invented_ones_only_now_and_then(
         return await fetch(self)
 
     monkeypatch.setattr(Certificates, "_fetch", counted)
+    monkeypatch.setattr(push_module, "UNKNOWN_KEY_SECONDS", 600.0)  # making twenty keys may take ten
     assert await _post(client, _token(emulator)) == 204
     for _ in range(20):
         assert await _post(client, SigningKey().sign(_claims(emulator))) == 401
