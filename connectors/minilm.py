@@ -37,8 +37,9 @@ _EPSILON = 1e-12
 _FAR_HIDDEN = {62: 2.5, 63: 1.9, 99: 5.0, 127: 2.4, 157: 1.4, 223: 2.6, 249: 1.5, 267: 1.4, 319: 1.8}
 # The values inside each layer's feed-forward network that reach up to five times as far as the others.
 _FAR_INNER = ((856,), (607,), (218, 1004), (358,), (), (830, 1302))
-# Least and greatest input of each layer's four matrices, a fifth less than was seen in mail, documents
-# and abstracts, the far ones brought near or left out: what few values lose, all others gain in fineness.
+# Least and greatest of what each layer rounds (one for query, key and value, three more), a fifth less than
+# was seen in mail, documents and abstracts, the far ones brought near or left out: what few values lose, all
+# others gain in fineness.
 _RANGES = (
     ((-2.46, 3.03), (-2.68, 2.14), (-5.37, 4.84), (-0.18, 5.10)),
     ((-4.37, 4.27), (-2.47, 2.58), (-5.30, 4.88), (-0.18, 5.80)),
