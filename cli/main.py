@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -67,6 +68,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
+        # Or pydantic looks through all installed packages for plugins, of which there are none.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         gc.disable()
         command: click.Command = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         gc.freeze()

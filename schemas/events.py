@@ -37,7 +37,8 @@ NOW: Any = Field(default_factory=now_milliseconds)  # the default of a field tha
 class Event(BaseModel):
     """Base of everything that is written to a topic: immutable, JSON on the wire."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    # Built when they are first used: a search needs two of them, and starts sooner.
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, defer_build=True)
 
     # Major and minor. A new optional field raises the minor; the major is that of the topic's name.
     schema_version: ClassVar[tuple[int, int]] = (1, 0)
