@@ -7,8 +7,8 @@ round every reader reads the same files, one reader after the other, so that wha
 meanwhile slows all of them alike; each begins when what the one before left to do behind its answers (a JVM
 compiles and collects on) is done. No reader reads a file twice, no cache is on, and what starting takes
 (importing, a JVM) is not counted. Without OCR there are five such sittings, each with readers started anew.
-Recall is over the set of a file's words, lower case, averaged over the files in which
-the other has any: against Tika's text of the same run, and, with ``--truth``, against DIR/NAME.txt.
+Recall is over the set of a file's words, lower case, averaged over the files in which the other has any:
+against Tika's text of the same run, and, with ``--truth``, against DIR/NAME.txt.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from benchmarks.readers import LIBRARIES, Engine, Library, Reader, Reading, Tika
 from benchmarks.recall import once, recall, tokens
 
 ROUNDS = 5
-# All is read so often, by readers that are started anew: without OCR the engine is done in a second and a
-# half, which another sitting takes a fifth longer for.
+# How often all is read, each time by readers started anew: without OCR the engine is done in a second and a
+# half, and another sitting may take it a fifth longer.
 SITTINGS = {"off": 5, "on": 1}
 SEED = 12
 CORES = 2

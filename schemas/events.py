@@ -37,7 +37,7 @@ NOW: Any = Field(default_factory=now_milliseconds)  # the default of a field tha
 class Event(BaseModel):
     """Base of everything that is written to a topic: immutable, JSON on the wire."""
 
-    # Built when they are first used: a search needs two of them, and starts sooner.
+    # Built when one is first used: no command needs them all, and each starts sooner.
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, defer_build=True)
 
     # Major and minor. A new optional field raises the minor; the major is that of the topic's name.
