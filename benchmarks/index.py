@@ -1,10 +1,11 @@
 """Documents a second into Elasticsearch with given vectors; and a replay against the first pass.
 
-    python -m benchmarks.index [--documents 16000] [--mbox FILE] [--encoder minilm] [--json]
+    python -m benchmarks.index [--documents 6000] [--mbox FILE] [--encoder minilm] [--json]
 
-Bulks: the same documents (real mails as the index worker writes them, one vector each) go through the
-client's own helper, one stream of 500 at a time, and through the index worker's sink with 1, 2, 4 and 8 bulks
-in flight, in turns. A run ends when all are searchable; merges are waited for between runs.
+Bulks: the same documents (real mails, cut into pieces as the index worker cuts them, with a vector for each
+piece) go through the client's own helper, one stream of 500 at a time, and through the index worker's sink
+with 1, 2, 4 and 8 bulks in flight, in turns. A run ends when all are searchable; merges are waited for
+between runs.
 
 Replay: FILE is read by the whole pipeline, then the index is built anew from ``mail.documents`` with the
 vectors of the one that stands, as ``mailstream reindex`` does it. Both rates count documents.
@@ -17,10 +18,11 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.helpers import bulk as helper_bulk
@@ -41,15 +43,14 @@ from devstack.gmail.mailfiles import read_mail
 from devstack.stack import start_stack
 from schemas import mapping
 from schemas.identity import document_id
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from schemas.registers import Segment
+from streams.chunking import chunk
 
 NAME = "index"
 MAILBOX = "listed@example.com"
 HELPER_BULK = 500
 IN_FLIGHT = (1, 2, 4, 8)
+VECTORS = 4_096  # different ones
 # The server compiles what it does again and again, which takes a processor that the sink could use and the
 # helper cannot: of 8,000 documents 0.45 ms each the second time, 0.2 the third, under 0.1 from then on.
 WARM_UP_ROUNDS = 3
@@ -61,26 +62,27 @@ LEAST_FASTER, LEAST_REPLAY = 3.0, 20.0
 Fields = dict[str, Any]
 
 
-def documents(texts: list[str], count: int) -> list[tuple[str, Fields]]:
-    """Ids and fields, as the index worker writes a mail's document, without its vector."""
-    words = [worded(text[:60], text) for text in texts]
-    ids = [f"m{number}" for number in range(count)]
-    return [
-        (document_id("box", name), mail_fields("box", name, number, words[number % len(words)]))
-        for number, name in enumerate(ids)
-    ]
+def documents(texts: list[str], count: int, vectors: Sequence[Any]) -> Iterator[tuple[str, Fields]]:
+    """Ids and fields, as the index worker writes a mail's document; ``vectors`` are taken in turns."""
+    cut = [(worded(text[:60], text), chunk([Segment(text=text)], mapping.MAX_CHUNKS)[0]) for text in texts]
+    given = cycle(vectors)
+    for number in range(count):
+        words, pieces = cut[number % len(cut)]
+        name = f"m{number}"
+        chunks = [
+            {"ordinal": piece.ordinal, "text": piece.text, "vector": vector}
+            for piece, vector in zip(pieces, given, strict=False)
+        ]
+        fields = mail_fields("box", name, number, words) | {"chunk_count": len(chunks), "chunks": chunks}
+        yield document_id("box", name), fields
 
 
-def _with_vector(fields: Fields, vector: object) -> Fields:
-    return {**fields, "chunks": [{"ordinal": 0, "text": fields["text"][:1_200], "vector": vector}]}
-
-
-def _helper(url: str, given: list[tuple[str, Fields]], vectors: NDArray[np.float32]) -> Callable[[], None]:
+def _helper(url: str, texts: list[str], count: int) -> Callable[[], None]:
     """One stream of 500-document bulks, vectors as lists: what the helper does by itself."""
-    numbers = vectors.tolist()
+    vectors = GivenVectors().encode([""] * VECTORS).tolist()
     actions = [
-        {"_index": mapping.WRITE_ALIAS, "_id": name, "_source": _with_vector(fields, numbers[place])}
-        for place, (name, fields) in enumerate(given)
+        {"_index": mapping.WRITE_ALIAS, "_id": name, "_source": fields}
+        for name, fields in documents(texts, count, vectors)
     ]
 
     def run() -> None:
@@ -91,11 +93,7 @@ def _helper(url: str, given: list[tuple[str, Fields]], vectors: NDArray[np.float
     return run
 
 
-def _sink(
-    url: str, given: list[tuple[str, Fields]], vectors: NDArray[np.float32], in_flight: int
-) -> Callable[[], None]:
-    writes = [Write(name, _with_vector(fields, vectors[place])) for place, (name, fields) in enumerate(given)]
-
+def _sink(url: str, writes: list[Write], in_flight: int) -> Callable[[], None]:
     async def write() -> None:
         bulk.BULKS_IN_FLIGHT = in_flight
         async with Index.open(url) as index:
@@ -117,10 +115,10 @@ async def _empty(url: str) -> None:
 
 def bulks(url: str, server: int, texts: list[str], count: int) -> list[dict[str, Any]]:
     """Documents a second of the helper and of the sink; ``server`` is Elasticsearch's process."""
-    given = documents(texts, count)
-    vectors = GivenVectors().encode([""] * count)
-    runs = {"helper": _helper(url, given, vectors)}
-    runs |= {str(number): _sink(url, given, vectors, number) for number in IN_FLIGHT}
+    vectors = list(GivenVectors().encode([""] * VECTORS))
+    writes = [Write(name, fields) for name, fields in documents(texts, count, vectors)]
+    runs = {"helper": _helper(url, texts, count)}
+    runs |= {str(number): _sink(url, writes, number) for number in IN_FLIGHT}
     for name in WARM_UP_ROUNDS * list(runs)[:3]:
         asyncio.run(_empty(url))
         runs[name]()
@@ -231,7 +229,7 @@ def _write(found: dict[str, Any], options: argparse.Namespace, before: str) -> N
 def main() -> None:
     """Measure and print; fails where a figure is not good."""
     parser = command.parser(__doc__, NAME)
-    parser.add_argument("--documents", type=int, default=16_000)
+    parser.add_argument("--documents", type=int, default=6_000)
     parser.add_argument("--texts", type=Path, default=command.PLAIN, help="whose text is used")
     parser.add_argument("--mbox", type=Path, default=command.OFFICE, help="is replayed")
     parser.add_argument("--first", type=int, help="only so many mails of it; 0: no replay")
