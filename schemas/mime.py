@@ -22,6 +22,7 @@ from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import Compat32
+from typing import Any
 
 # Deeper trees than this are hostile: Gmail itself stops at 100 levels. What lies below is dropped.
 MAX_DEPTH = 100
@@ -182,6 +183,20 @@ class _AsItStands(Compat32):
 
 
 _POLICY = _AsItStands()
+_BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"]*)"|([^\s;]+))', re.IGNORECASE)
+
+
+class _Mail(Message):
+    """A multipart keeps its parts where another parameter of its header cannot be read."""
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        try:
+            return super().get_boundary(failobj)
+        except TypeError:  # name*=x; name*0=y: Python cannot put these in order
+            found = _BOUNDARY.search(str(self.get("content-type", "")))
+            return failobj if found is None else (found[1] or found[2] or "").rstrip()
+
+
 _LINE_END_BYTES = 1000  # RFC 5322's longest line; how one ends is how all do
 
 
@@ -189,11 +204,11 @@ def parse(raw: bytes) -> Part:
     """The tree of a mail in RFC 5322 form. Never raises: a malformed mail becomes the tree that is there."""
     policy = _POLICY.clone(linesep="\r\n" if b"\r\n" in raw[:_LINE_END_BYTES] else "\n")
     try:
-        return _convert(BytesParser(policy=policy).parsebytes(raw), 0)
+        return _convert(BytesParser(_Mail, policy=policy).parsebytes(raw), 0)
     except RecursionError:
         # Hundreds of nested levels: nobody's mail. Its headers and its text stay findable.
-        message = BytesParser(policy=policy).parsebytes(raw, headersonly=True)
-        message.set_type("text/plain")
+        message = BytesParser(_Mail, policy=policy).parsebytes(raw, headersonly=True)
+        message.replace_header("Content-Type", "text/plain")
         return _convert(message, 0)
 
 

@@ -31,7 +31,11 @@ class Entity:
 
     def parts(self) -> list["Entity"]:
         """What a multipart is made of; nothing of anything else."""
-        boundary = self.message.get_boundary() if self.message.get_content_maintype() == "multipart" else None
+        try:
+            multipart = self.message.get_content_maintype() == "multipart"
+            boundary = self.message.get_boundary() if multipart else None
+        except TypeError:  # name*=x; name*0=y: Python cannot put these in order
+            boundary = None
         if boundary is None:
             return []
         delimiter = b"--" + boundary.encode()

@@ -88,8 +88,8 @@ def parse_mail(raw: bytes) -> MimePart:
 def _parse(raw: bytes, part_id: str, depth: int) -> MimePart:
     try:
         return _convert(BytesParser(policy=VERBATIM).parsebytes(raw), part_id, depth, b"\r\n" in raw)
-    except (RecursionError, MessageError):
-        # Hundreds of levels: the mail is shown as one text.
+    except (RecursionError, MessageError, TypeError):
+        # Hundreds of levels, or parameters that Python cannot put in order: the mail is shown as one text.
         message = BytesParser(policy=VERBATIM).parsebytes(raw, headersonly=True)
         return MimePart(part_id, "text/plain", "", _headers(message), content=_leaf_content(message))
 

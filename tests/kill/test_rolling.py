@@ -157,13 +157,14 @@ def _end(process: subprocess.Popen[bytes] | Fork, name: str) -> None:
     assert process.returncode == 0, f"{name} ended with {process.returncode}"
 
 
-def _go_on(running: Pipeline, name: str) -> None:
-    """Wait until more mail is found than now."""
+def _go_on(running: Pipeline, name: str, mails: int | None = None) -> None:
+    """Wait until so many mails are found; None: until there are more than now."""
 
     async def wait() -> None:
         async with observed(running) as observer:
-            before, deadline = (await observer.status()).messages, time.monotonic() + WAIT_SECONDS
-            while (await observer.status()).messages <= before:
+            wanted = (await observer.status()).messages + 1 if mails is None else mails
+            deadline = time.monotonic() + WAIT_SECONDS
+            while (await observer.status()).messages < wanted:
                 running.check()
                 assert time.monotonic() < deadline, f"nothing arrives after the restart of {name}"
                 await asyncio.sleep(0.5)
@@ -238,6 +239,7 @@ def test_a_rolling_restart_is_not_noticed(stack: Stack, tmp_path: Path) -> None:
                     thread.enough()
             assert [error for searcher in searchers for error in searcher.errors] == []
             assert all(searcher.answered > 20 for searcher in searchers)
+        _go_on(running, "everything", arrivals.mails)  # the last one lies in its folder for a moment
         status = settle(running)  # the lag recovers
         found = documents(running)
         for name in PROCESSES:

@@ -62,6 +62,21 @@ def test_names_in_pieces_and_charsets_are_put_together(parameters: bytes, name: 
     assert root.filename == name
 
 
+@pytest.mark.parametrize("boundary", [b'"a b"', b"ab"])
+def test_a_multipart_keeps_its_parts_beside_a_parameter_that_cannot_be_read(boundary: bytes) -> None:
+    head = b"Content-Type: multipart/mixed; name*=''x; name*0*=''y; Boundary=" + boundary
+    border = b"--" + boundary.strip(b'"')
+    parts = (b"\n\nwords\n", b"\nContent-Disposition: attachment; filename=a.pdf\n\n%PDF\n")
+    root = mime.parse(head + b"\n\n" + b"".join(border + part for part in parts) + border + b"--\n")
+    assert [leaf.path for leaf in mime.walk(root)] == ["1", "2"]
+    assert [leaf.part.filename for leaf in mime.attachments(root)] == ["a.pdf"]
+
+
+def test_a_multipart_whose_parameters_cannot_be_read_is_one_text() -> None:
+    root = mime.parse(b"Content-Type: multipart/mixed; name*=''x; name*0*=''y\n\nwords\n")
+    assert (root.children, root.body) == ((), b"words\n")
+
+
 def test_of_an_alternative_the_plain_text_is_the_body() -> None:
     root = mime.parse(_mail_with_attachments().as_bytes())
     assert [leaf.part.content_type for leaf in mime.body_leaves(root)] == ["text/plain"]
