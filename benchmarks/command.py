@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Each = TypeVar("Each")
 
 CORPORA = Path(os.environ.get("CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 OFFICE, PLAIN = CORPORA / "mail" / "office.mbox", CORPORA / "mail" / "plain.mbox"
@@ -28,6 +30,12 @@ def bodies(mbox: Path) -> list[str]:
     from devstack.gmail.mailfiles import read_mail
 
     return [mail.read().partition(b"\n\n")[2].decode("ascii", "replace") for mail in read_mail(mbox)]
+
+
+def turned(those: Sequence[Each], round_number: int) -> list[Each]:
+    """Another one first in each round."""
+    first = round_number % len(those)
+    return [*those[first:], *those[:first]]
 
 
 def progress(line: str) -> None:

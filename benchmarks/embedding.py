@@ -174,18 +174,12 @@ def measure(given: Work, encoders: Sequence[Encoding]) -> dict[str, Result]:
         random.Random(SEED).shuffle(places)
         for number in range(REPEATS * ROUNDS):
             dealt = places[number % ROUNDS :: ROUNDS]
-            for encoder in _turned(encoders, number) if dealt else ():
+            for encoder in command.turned(encoders, number) if dealt else ():
                 command.progress(f"{kind}, round {number + 1} of {REPEATS * ROUNDS}: {encoder.name}")
                 vectors, seconds = encoder.encode([texts[place] for place in dealt])
                 results[encoder.name].vectors[kind][dealt] = vectors
                 results[encoder.name].seconds[kind] += seconds
     return results
-
-
-def _turned(encoders: Sequence[Encoding], number: int) -> list[Encoding]:
-    """Another one first in each round."""
-    first = number % len(encoders)
-    return [*encoders[first:], *encoders[:first]]
 
 
 def ndcg(result: Result, given: Work, corpus: Corpus) -> float:

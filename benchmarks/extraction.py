@@ -75,7 +75,7 @@ def _sit(files: Sequence[Path], readers: Sequence[Reader], results: Mapping[str,
             results[reader.name].start_seconds = time.monotonic() - started
             footprints[reader.name] = Footprint(reader.processes, partial(_others, reader, readers))
         for number in range(ROUNDS):
-            for reader in (*readers[number % len(readers) :], *readers[: number % len(readers)]):
+            for reader in command.turned(readers, number):
                 command.progress(f"{about}, round {number + 1} of {ROUNDS}: {reader.name}")
                 result = results[reader.name]
                 _rest()

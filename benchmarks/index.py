@@ -18,7 +18,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -62,7 +62,7 @@ LEAST_FASTER, LEAST_REPLAY = 3.0, 20.0
 Fields = dict[str, Any]
 
 
-def documents(texts: list[str], count: int, vectors: Sequence[Any]) -> Iterator[tuple[str, Fields]]:
+def documents(texts: list[str], count: int, vectors: Iterable[Any]) -> Iterator[tuple[str, Fields]]:
     """Ids and fields, as the index worker writes a mail's document; ``vectors`` are taken in turns."""
     cut = [(worded(text[:60], text), chunk([Segment(text=text)], mapping.MAX_CHUNKS)[0]) for text in texts]
     given = cycle(vectors)
@@ -77,13 +77,9 @@ def documents(texts: list[str], count: int, vectors: Sequence[Any]) -> Iterator[
         yield document_id("box", name), fields
 
 
-def _helper(url: str, texts: list[str], count: int) -> Callable[[], None]:
+def _helper(url: str, given: Iterable[tuple[str, Fields]]) -> Callable[[], None]:
     """One stream of 500-document bulks, vectors as lists: what the helper does by itself."""
-    vectors = GivenVectors().encode([""] * VECTORS).tolist()
-    actions = [
-        {"_index": mapping.WRITE_ALIAS, "_id": name, "_source": fields}
-        for name, fields in documents(texts, count, vectors)
-    ]
+    actions = [{"_index": mapping.WRITE_ALIAS, "_id": name, "_source": fields} for name, fields in given]
 
     def run() -> None:
         with Elasticsearch(url, request_timeout=60) as client:
@@ -115,9 +111,9 @@ async def _empty(url: str) -> None:
 
 def bulks(url: str, server: int, texts: list[str], count: int) -> list[dict[str, Any]]:
     """Documents a second of the helper and of the sink; ``server`` is Elasticsearch's process."""
-    vectors = list(GivenVectors().encode([""] * VECTORS))
+    vectors = GivenVectors().encode([""] * VECTORS)
+    runs = {"helper": _helper(url, documents(texts, count, vectors.tolist()))}
     writes = [Write(name, fields) for name, fields in documents(texts, count, vectors)]
-    runs = {"helper": _helper(url, texts, count)}
     runs |= {str(number): _sink(url, writes, number) for number in IN_FLIGHT}
     for name in WARM_UP_ROUNDS * list(runs)[:3]:
         asyncio.run(_empty(url))

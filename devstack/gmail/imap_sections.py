@@ -31,11 +31,13 @@ class Entity:
 
     def parts(self) -> list["Entity"]:
         """What a multipart is made of; nothing of anything else."""
+        message = self.message
+        if message.get_content_maintype() != "multipart":
+            return []
         try:
-            multipart = self.message.get_content_maintype() == "multipart"
-            boundary = self.message.get_boundary() if multipart else None
+            boundary = message.get_boundary()
         except TypeError:  # name*=x; name*0=y: Python cannot put these in order
-            boundary = None
+            return []
         if boundary is None:
             return []
         delimiter = b"--" + boundary.encode()

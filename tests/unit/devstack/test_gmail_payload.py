@@ -185,6 +185,7 @@ MALFORMED = [
     b"Content-Type: text/plain\nContent-Transfer-Encoding: x-uuencode\n\nbegin 644 x\n!!!!\nend\n",
     b"Date: Fri, 99 Foo 99999 99:99:99 +9999\nSubject: =?utf-8?Q?=?=\n\nx",
     b"From nobody\n: no name\n\xe9: x\n\nx",
+    b"Content-Type: multipart/mixed; boundary=b; name*=''x; name*0=y\n\n--b\n\nwords\n--b--\n",
 ]
 
 
