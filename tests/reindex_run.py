@@ -260,10 +260,13 @@ async def _killed(running: Pipeline, versions: Versions, meter: LagMeter) -> tup
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    # Partitions that had not come to their commit were written, too.
-    index = versions.index(begun[0])
-    await index.refresh()
-    return done, await index.count({"range": {"chunk_count": {"gt": 0}}})
+    # Partitions that had not come to their commit were written, too, and the server may have a bulk in hand.
+    index, counts = versions.index(begun[0]), [-1]
+    while len(counts) < 2 or counts[-1] != counts[-2]:
+        await asyncio.sleep(1)
+        await index.refresh()
+        counts.append(await index.count({"range": {"chunk_count": {"gt": 0}}}))
+    return done, counts[-1]
 
 
 _LIVE = {"term": {"live": True}}
