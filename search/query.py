@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from typing import Final
 
 from connectors.errors import MailstreamError
@@ -96,17 +97,23 @@ class Not:
     node: Node
 
     def __str__(self) -> str:
-        return f"-{self.node}"
+        return f"-{_grouped(self.node)}"
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All must hold."""
+    """All must hold. None of them is an ``And``."""
 
     nodes: tuple[Node, ...]
 
     def __str__(self) -> str:
-        return f"({' AND '.join(map(str, self.nodes))})"
+        return " AND ".join(map(str, self.nodes))
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node]) -> And:
+        """All of these, and what must hold in them."""
+        nested = (node.nodes if isinstance(node, And) else (node,) for node in nodes)
+        return cls(tuple(chain.from_iterable(nested)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +123,15 @@ class Or:
     nodes: tuple[Node, ...]
 
     def __str__(self) -> str:
-        return f"({' OR '.join(map(str, self.nodes))})"
+        return " OR ".join(map(_grouped, self.nodes))
 
 
 Node = Word | Phrase | Term | Not | And | Or
+
+
+def _grouped(node: Node) -> str:
+    """Written out in parentheses where it needs them: never deeper than it was typed."""
+    return f"({node})" if isinstance(node, And | Or) else str(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +279,7 @@ class _Parser:
             nodes.append(self._part(joiner, depth))
         if len(nodes) == 1:
             return nodes[0]
-        return And(tuple(nodes)) if joiner == "AND" else Or(tuple(nodes))
+        return And.of(nodes) if joiner == "AND" else Or(tuple(nodes))
 
     def _part(self, joiner: str, depth: int) -> Node:
         return self._joined("OR", depth) if joiner == "AND" else self._not(depth)
@@ -296,7 +308,7 @@ class _Parser:
             raise QueryError("this parenthesis is never closed", opening.position)
         if not nodes:
             raise QueryError("there is nothing in these parentheses", opening.position, 2)
-        return nodes[0] if len(nodes) == 1 else And(nodes)
+        return nodes[0] if len(nodes) == 1 else And.of(nodes)
 
     def _operator(self, operator: _Token, depth: int) -> Node:
         if self._wrap is not None:

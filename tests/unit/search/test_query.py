@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from search.query import (
     MAX_CHARACTERS,
+    MAX_DEPTH,
     OPERATORS,
     And,
     Node,
@@ -28,7 +29,7 @@ leaves: st.SearchStrategy[Node] = st.one_of(st.builds(Word, words), st.builds(Ph
 
 def _joined(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     several = st.lists(nodes, min_size=2, max_size=3).map(tuple)
-    return st.one_of(st.builds(Not, nodes), st.builds(And, several), st.builds(Or, several))
+    return st.one_of(st.builds(Not, nodes), several.map(And.of), st.builds(Or, several))
 
 
 queries = st.lists(st.recursive(leaves, _joined, max_leaves=8), max_size=4).map(tuple).map(Query)
@@ -53,6 +54,15 @@ FRAGMENTS = (
 
 @given(queries)
 def test_a_query_written_out_means_the_same(query: Query) -> None:
+    assert parse(str(query)) == query
+
+
+@pytest.mark.parametrize("group", ["(a OR b {})", "(a AND b {})", "(a AND {} OR b)", "(a {} AND b)"])
+def test_the_deepest_query_is_written_out_no_deeper(group: str) -> None:
+    text = "c OR d"
+    for _ in range(MAX_DEPTH):
+        text = group.format(text)
+    query = parse(text)
     assert parse(str(query)) == query
 
 
@@ -84,6 +94,7 @@ def test_any_text_is_a_query_or_an_error_that_points_into_it(text: str) -> None:
         ("(a b) OR c", (Or((And((Word("a"), Word("b"))), Word("c"))),)),
         ("from:(amy OR bob)", (Or((Term("from", "amy"), Term("from", "bob"))),)),
         ("subject:(dinner movie)", (And((Term("subject", "dinner"), Term("subject", "movie"))),)),
+        ("(a (b AND c) d)", (And(tuple(map(Word, "abcd"))),)),
         ("-subject:(a b)", (Not(And((Term("subject", "a"), Term("subject", "b")))),)),
         ("older:2026/03/31 FROM:x", (Term("before", "2026/03/31"), Term("from", "x"))),
         ("NV-88-3120 e-mail", (Word("NV-88-3120"), Word("e-mail"))),
