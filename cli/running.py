@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -165,30 +166,32 @@ class OpenMailboxes:
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then.
-
-    What has not ended after END_SECONDS, because a server that it says good-bye to is away, ends with exit
-    code 1: what was not confirmed comes again.
-    """
+    """Run ``work``; SIGTERM and Ctrl-C cancel it, and it ends without an error then. See ``end_soon``."""
 
     async def body() -> None:
         task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
 
         def end() -> None:
+            end_soon()
             task.cancel()
-            loop.call_later(END_SECONDS, give_up)
 
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, end)
+            asyncio.get_running_loop().add_signal_handler(name, end)
         with suppress(asyncio.CancelledError):
             await task
 
     asyncio.run(body())
 
 
-def give_up() -> None:
-    """End the process where it stands."""
+def end_soon() -> None:
+    """The process is about to end. If it has not after END_SECONDS, because a server that it says good-bye to
+    is away, it ends where it stands, with exit code 1: what was not confirmed comes again."""
+    timer = threading.Timer(END_SECONDS, _give_up)
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up() -> None:
     log.error("not ended after %.0f s: a server does not answer; ending without it", END_SECONDS)
     logging.shutdown()
     os._exit(1)

@@ -74,6 +74,7 @@ class WorkerConfig:
     forget_milliseconds: int  # how long a deleted message is remembered
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
     on_assigned: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None  # hears topics and partitions
+    on_stop: Callable[[], None] = lambda: None  # hears that the worker is about to end, for whatever reason
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
@@ -241,10 +242,20 @@ class _Pipeline:
             self._config.on_part(self._own / self._all)
 
 
+class _Worker(faust.Worker):
+    about_to_stop: Callable[[], None]
+
+    async def on_stop(self) -> None:
+        # Before anything else: each of its services says good-bye to Kafka, and waits for the answer.
+        self.about_to_stop()
+        await super().on_stop()
+
+
 def run_worker(name: str, config: WorkerConfig, log_level: str) -> None:
     """Run one of the workers ("extract", "slow", "index") until a signal ends it; then exit the process."""
     app = {"extract": extract_app, "slow": slow_app, "index": index_app}[name](config)
-    worker = faust.Worker(app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker = _Worker(app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.about_to_stop = config.on_stop
     try:
         worker.execute_from_commandline()
     except SystemExit as end:  # which is all that Faust says

@@ -20,6 +20,7 @@ from connectors.elasticsearch import Index
 from connectors.kafka import Producer
 from connectors.lag import LagMeter
 from connectors.topic_admin import apply_topics
+from devstack.servers import paused
 from devstack.stack import Stack
 from schemas import topics
 from schemas.outcomes import Outcome
@@ -33,6 +34,7 @@ OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "4"))
 PARTITIONS = 2
 BATCH = 150
 WAIT_SECONDS = 180.0
+ENDED_SECONDS = 30.0  # after a signal: a chart's pod has 40
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -141,6 +143,23 @@ async def test_elasticsearch_away_then_overloaded_then_slow(empty_stack: Stack, 
         await index.refresh()
         assert await index.count({"term": {"live": True}}) == mail.sent == 5 * BATCH
     assert await read_all(empty_stack.kafka_bootstrap, topics.DEAD_LETTERS.name) == []
+
+
+async def test_a_worker_that_kafka_does_not_answer_ends_when_it_is_told_to(
+    empty_stack: Stack, tmp_path: Path
+) -> None:
+    await apply_topics(empty_stack.kafka_bootstrap, topics.with_partitions(PARTITIONS))
+    async with (
+        Producer(empty_stack.kafka_bootstrap) as producer,
+        LagMeter.open(empty_stack.kafka_bootstrap) as meter,
+        _worker(empty_stack, empty_stack.elasticsearch_url, tmp_path) as worker,
+    ):
+        await Mail(Documents(producer, PARTITIONS)).send()
+        await _caught_up(meter, worker, tmp_path / "log")
+        with paused(empty_stack.kafka):
+            worker.terminate()
+            # What it holds comes again; an orderly end would wait for Kafka.
+            assert await asyncio.to_thread(worker.wait, ENDED_SECONDS) in (0, 1)
 
 
 @pytest.mark.parametrize("arguments", [["worker", "extract"], ["serve"]])
