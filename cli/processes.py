@@ -195,7 +195,7 @@ def worker_config(config: Settings, name: str) -> Any:
         state_directory=config.state_directory,
         open_mailbox=mailboxes.open,
         on_part=lambda part: mailboxes.gmail.quota.set_part(part),
-        on_stop=end_soon,
+        before_stop=end_soon,
         open_once=lambda: once_per_content(config),
         open_engine=lambda once: engine(config, once, SLOW_NICENESS if is_slow else 0),
         encoder=config.encoder_name,

@@ -17,13 +17,14 @@ import ctypes
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 LOCK = "keeper.lock"
 PIDS = "pids.json"
@@ -31,16 +32,6 @@ LOG = "server.log"
 
 _POLL_SECONDS = 0.25
 _PR_SET_PDEATHSIG = 1
-
-
-class _Stop(BaseException):
-    """Raised by a signal, so that it also ends a sleep."""
-
-
-def _stop(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # being asked twice must not cut the first end short
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise _Stop
 
 
 def _die_with_keeper() -> None:
@@ -66,8 +57,11 @@ def run(specification: dict[str, Any]) -> int:
         sys.stdout.write("busy\n")
         return 1
     log = (directory / LOG).open("ab")
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    # A handler that raised could do so between a lock's acquisition and its ``try``, within Popen's own code:
+    # the server would never be waited for. A byte in a pipe ends the wait between two looks instead.
+    asked, ask = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(ask, b"."))
     child = None
     orphaned = False
     try:
@@ -89,13 +83,10 @@ def run(specification: dict[str, Any]) -> int:
         owner = specification["owner_pid"]
         while child.poll() is None:
             orphaned = bool(owner) and os.getppid() != owner
-            if orphaned:
+            if orphaned or select.select([asked], [], [], _POLL_SECONDS)[0]:
                 break
-            time.sleep(_POLL_SECONDS)
         else:
             log.write(f"the server ended with exit status {child.returncode}\n".encode())
-    except _Stop:
-        pass
     finally:
         if child is not None:
             thrown_away = orphaned and specification["scratch"]

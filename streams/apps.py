@@ -74,7 +74,7 @@ class WorkerConfig:
     forget_milliseconds: int  # how long a deleted message is remembered
     languages: tuple[str, ...] = DEFAULT_LANGUAGES  # by tesseract's codes
     on_assigned: Callable[[Iterable[tuple[str, int]]], None] = lambda _: None  # hears topics and partitions
-    on_stop: Callable[[], None] = lambda: None  # hears that the worker is about to end, for whatever reason
+    before_stop: Callable[[], None] = lambda: None  # hears that the worker is about to end
 
     def app(self, group: str) -> faust.App:
         """An empty app of that consumer group."""
@@ -243,19 +243,27 @@ class _Pipeline:
 
 
 class _Worker(faust.Worker):
-    about_to_stop: Callable[[], None]
+    def __init__(self, app: faust.App, before_stop: Callable[[], None], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._before_stop = before_stop
 
     async def on_stop(self) -> None:
         # Before anything else: each of its services says good-bye to Kafka, and waits for the answer.
-        self.about_to_stop()
+        self._before_stop()
         await super().on_stop()
 
 
 def run_worker(name: str, config: WorkerConfig, log_level: str) -> None:
     """Run one of the workers ("extract", "slow", "index") until a signal ends it; then exit the process."""
     app = {"extract": extract_app, "slow": slow_app, "index": index_app}[name](config)
-    worker = _Worker(app, loglevel=log_level, quiet=True, override_logging=False, redirect_stdouts=False)
-    worker.about_to_stop = config.on_stop
+    worker = _Worker(
+        app,
+        config.before_stop,
+        loglevel=log_level,
+        quiet=True,
+        override_logging=False,
+        redirect_stdouts=False,
+    )
     try:
         worker.execute_from_commandline()
     except SystemExit as end:  # which is all that Faust says
