@@ -26,6 +26,7 @@ class StoredMessage:
     size_bytes: int
     headers: dict[str, str] = field(repr=False)  # the first of each name, in lower case, decoded
     gets: int = 0
+    has_attachment: bool | None = None  # None until somebody asks
 
     def has(self, label_id: str) -> bool:
         """Whether the message bears the label."""

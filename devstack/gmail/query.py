@@ -91,7 +91,11 @@ class Query:
         return test
 
     def _has_attachment(self, message: StoredMessage) -> bool:
-        return any(part.filename and part.content is not None for part in self._reader.tree(message).walk())
+        if message.has_attachment is None:
+            # Kept: a listing asks it of every mail for each page, and large ones take long to parse.
+            parts = self._reader.tree(message).walk()
+            message.has_attachment = any(part.filename and part.content is not None for part in parts)
+        return message.has_attachment
 
     def _words(self, words: str) -> Test:
         pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.IGNORECASE)

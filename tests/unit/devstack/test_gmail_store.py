@@ -149,6 +149,14 @@ def test_every_change_is_announced_with_the_labels_it_concerns() -> None:
     assert heard == [frozenset({"INBOX"}), frozenset()]
 
 
+def test_who_has_an_attachment_is_parsed_once() -> None:
+    box = mailbox(*(mail(f"{number}", Content_Type="text/plain; name=a.txt") for number in range(9)))
+    assert len(find(box, "has:attachment")) == 9
+    for message in box.messages():
+        message.source = MailBytes(b"")
+    assert len(find(box, "has:attachment")) == 9
+
+
 @pytest.mark.parametrize(
     ("query", "subjects"),
     [
