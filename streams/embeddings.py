@@ -74,7 +74,8 @@ class OnceEncoder:
                 self._share({keys[digest]: vector for digest, vector in vectors.items()})
         with self._lock:
             for digest, vector in found.items():
-                self._recent[digest] = vector
+                if digest not in self._recent:
+                    self._recent[digest] = vector.copy()  # a row would keep all that were embedded with it
                 self._recent.move_to_end(digest)
             while len(self._recent) > self._room:
                 self._recent.popitem(last=False)

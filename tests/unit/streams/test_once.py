@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -355,3 +356,15 @@ async def test_only_so_many_vectors_are_kept() -> None:
         await asyncio.to_thread(encoder.encode, texts)
     assert counting.texts == ["a", "b", "c", "a"]
     assert (await asyncio.to_thread(encoder.encode, [])).shape == (0, 384)
+
+
+async def test_a_vector_that_is_kept_keeps_no_other() -> None:
+    kept = 100
+    encoder = OnceEncoder(HashEncoder(), None, memory_bytes=kept * 4 * 384)
+    tracemalloc.start()
+    for batch in range(kept):  # of each batch, one text comes again and again
+        often = [f"often {number}" for number in range(batch)]
+        encoder.encode([f"often {batch}", *(f"once {batch}.{number}" for number in range(15))])
+        encoder.encode(often)
+    assert tracemalloc.get_traced_memory()[0] < 2 * kept * 4 * 384
+    tracemalloc.stop()
