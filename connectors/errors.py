@@ -113,6 +113,10 @@ class ConflictError(MailstreamError):
     transient = True
 
 
+class IndexReplacedError(UnavailableError):
+    """Another index takes the place of the one written to, or has taken it: read and merge again there."""
+
+
 class RejectedDocumentError(MailstreamError):
     """Elasticsearch refuses this one document for good (mapping, size). Its neighbours are unharmed."""
 

@@ -22,6 +22,7 @@ from connectors.encoder import Encoder
 from connectors.errors import (
     ConflictError,
     DocumentTooLargeError,
+    IndexReplacedError,
     MailstreamError,
     UnavailableError,
 )
@@ -224,8 +225,10 @@ class Indexer:
             await self._documents.write_again(group.registers[0][1].partition, winners)
 
     async def _write(self, index: Index, plans: Sequence[Planned], again: dict[str, Group]) -> None:
-        """Write; groups with conflicts, or with documents refused for good, are added to ``again``."""
+        """Write; groups with conflicts, or with documents refused for good, are added to ``again``. Raises
+        UnavailableError, also where another index takes the place of this one."""
         results = await index.write([plan.write for plan in plans])
+        replaced: IndexReplacedError | None = None
         for plan, result in zip(plans, results, strict=True):
             if result is None:
                 kind = "attachment" if plan.part_path else "message"
@@ -233,6 +236,8 @@ class Indexer:
             elif isinstance(result, ConflictError):
                 index_conflicts_counter.inc()
                 again[plan.group.message_document] = plan.group
+            elif isinstance(result, IndexReplacedError):
+                replaced = result
             elif isinstance(result, DocumentTooLargeError) and plan.chunks:
                 log.warning("document %s is too large with %d chunks", plan.write.document_id, plan.chunks)
                 plan.group.max_chunks[plan.part_path] = plan.chunks // 2
@@ -241,6 +246,9 @@ class Indexer:
                 await self._reject(plan, result)
                 plan.group.refuse(plan.part_path)
                 again[plan.group.message_document] = plan.group
+        if replaced is not None:
+            # Nobody changes these documents: that takes as long as it takes, however many rounds that is.
+            raise replaced
 
     async def _reject(self, plan: Planned, error: MailstreamError) -> None:
         record = plan.group.record_of(plan.part_path)

@@ -19,6 +19,7 @@ from connectors.errors import (
     ConfigurationError,
     ConflictError,
     DocumentTooLargeError,
+    IndexReplacedError,
     MailstreamError,
     RejectedDocumentError,
     UnavailableError,
@@ -33,8 +34,6 @@ MAX_BULK_OPERATIONS = 500
 BULKS_IN_FLIGHT = 4
 # How often refused writes (429, 503) are tried again before the caller hears that the server is overloaded.
 BUSY_RETRIES = 6
-# How long a writer waits that met an index which is being replaced, see ``versions``.
-HELD_SECONDS = 0.5
 BUSY_WAIT_SECONDS = 0.2  # doubled each time: 25 s in all
 BULK_ERRORS = ("retry", "too_large", "rejected", "unavailable")  # as the metrics know them
 
@@ -65,7 +64,8 @@ class BulkSink:
     async def write(self, index: str, writes: Sequence[Write]) -> list[MailstreamError | None]:
         """Write to different documents; one result a write, None where it stands.
 
-        A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
+        A result is ConflictError (somebody was first: read, merge, write again), IndexReplacedError (the
+        same, in another index) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
         items: list[_Item] = []
@@ -126,8 +126,6 @@ class BulkSink:
         for attempt in range(BUSY_RETRIES + 1):
             async with self._slots:
                 answers = await self._send(index, waiting)
-            if any(map(_held, answers)):
-                await asyncio.sleep(HELD_SECONDS)
             busy = []
             for item, answer in zip(waiting, answers, strict=True):
                 if answer["status"] in BUSY:
@@ -204,8 +202,9 @@ def _result(index: str, write: Write, answer: Mapping[str, Any]) -> MailstreamEr
         # A partial write to what somebody has removed: to be read again, like any conflict.
         return ConflictError(f"document {write.document_id} is gone")
     if _held(answer) or (status == MISSING and index != mapping.WRITE_ALIAS):
-        # Another index takes its place, or has taken it: to be read and merged again there.
-        return ConflictError(f"the index {index} is being replaced")
+        return IndexReplacedError(
+            f"the index {index} is being replaced (where nobody does that: `mailstream reindex --cancel`)"
+        )
     if status == MISSING:
         raise ConfigurationError(NO_INDEX)
     if status == _TOO_LARGE:

@@ -146,7 +146,8 @@ class Index:
     async def write(self, writes: Sequence[Write]) -> list[MailstreamError | None]:
         """Write everything; one result a write, None where it stands.
 
-        A result is ConflictError (somebody was first: read, merge, write again) or RejectedDocumentError.
+        A result is ConflictError (somebody was first: read, merge, write again), IndexReplacedError (the
+        same, in another index) or RejectedDocumentError.
         Raises UnavailableError when the server does not take the writes; some may stand then.
         """
         return await self._sink.write(self._written, writes)
