@@ -237,7 +237,9 @@ async def test_clamd_stopped_with_a_stream_in_flight(
 async def test_a_scan_that_stands_still_is_tried_again(
     running: LocalServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EngineConfig(scan_seconds=1.0)
+    # A busy machine takes seconds for the second try; beyond the patience the attachment would be deferred.
+    monkeypatch.setattr(scanning, "PATIENCE_SECONDS", 60.0)
+    config = EngineConfig(scan_seconds=5.0)
     pool = PoolConfig(directory, processes=1)
     async with EphemeralAttachmentHandler(pool, config, scanner(running, directory)) as engine:
         held = _Held(monkeypatch)
