@@ -282,7 +282,7 @@ index_bulk_errors_counter = _counter(
     "index_bulk_errors",
     "writes",
     "Writes that Elasticsearch did not take: kinds retry (429, 503: sent again), too_large (413), rejected"
-    " (for good), unavailable (a batch that waits for the server)",
+    " (for good), unavailable (a batch that waits for the server, or for its new index)",
     "kind",
 )
 index_chunks_counter = _counter("index_chunks", "chunks", "Chunks embedded")
