@@ -26,8 +26,8 @@ from search.query import parse
 from search.results import Mode
 from search.retrieval import Retrieval
 
-# A mailbox of a few thousand mails with scans takes its time on two cores.
-SETTLE_SECONDS = 6 * 3600.0
+# A long scan may be read for a quarter of an hour, and nothing else may move meanwhile.
+STILL_SECONDS = 3600.0
 
 
 @click.command()
@@ -86,7 +86,7 @@ async def _observe(
     async with Observer.open(pipeline.settings) as observer, Index.open(servers.elasticsearch_url) as index:
         loading = asyncio.create_task(asyncio.to_thread(open_encoder, pipeline.encoder))
         with _progress(console) as update:
-            status = await pipeline.wait_until_settled(observer, SETTLE_SECONDS, update)
+            status = await pipeline.wait_until_settled(observer, STILL_SECONDS, update)
         seconds = time.monotonic() - started
         attachments = await index.count(
             {

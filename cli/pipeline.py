@@ -207,9 +207,11 @@ class Pipeline:
         self, observer: Observer, timeout_seconds: float, progress: Any = None
     ) -> Status:
         """Wait until everything that the mailboxes hold is in the index; ``progress`` is called with each
-        status on the way. Raises PipelineError when a process dies or time runs out."""
+        status on the way. Raises PipelineError when a process dies, or nothing moves for ``timeout_seconds``:
+        how long all of it takes is the machine's affair."""
         deadline = time.monotonic() + timeout_seconds
         status: Status | None = None
+        moved: object = None
         while True:
             # A server that is starting or restarting has no answer yet; the deadline is ours.
             with suppress(UnavailableError):
@@ -222,8 +224,14 @@ class Pipeline:
                     if progress is not None:
                         progress(final)
                     return final
+                listed = [mailbox.listed for mailbox in status.mailboxes]
+                seen = (listed, status.lag, status.dead_letters, status.messages, status.documents)
+                if seen != moved:
+                    moved, deadline = seen, time.monotonic() + timeout_seconds
             self.check()
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in self.processes)
-                raise PipelineError(f"not settled after {timeout_seconds:.0f} s: {status}\n{tails}")
+                raise PipelineError(
+                    f"not settled, nothing moves for {timeout_seconds:.0f} s: {status}\n{tails}"
+                )
             await asyncio.sleep(POLL_SECONDS)

@@ -18,7 +18,7 @@ from cli.status import Observer, Status
 from connectors.elasticsearch import Index
 from devstack.stack import Stack, start_stack
 
-SETTLE_SECONDS = 240.0
+STILL_SECONDS = 240.0
 EMPTY_SECONDS = 60.0
 # What may differ between two runs over the same mail.
 VOLATILE = {"indexed_at", "seconds"}
@@ -84,11 +84,11 @@ async def observed(running: Pipeline) -> AsyncIterator[Observer]:
 
 
 def settle(running: Pipeline) -> Status:
-    """Wait until everything has arrived."""
+    """Wait until everything has arrived, as long as something moves."""
 
     async def wait() -> Status:
         async with observed(running) as observer:
-            return await running.wait_until_settled(observer, SETTLE_SECONDS)
+            return await running.wait_until_settled(observer, STILL_SECONDS)
 
     return asyncio.run(wait())
 
