@@ -53,10 +53,11 @@ class Deployment:
         described = self.emulator.describe()["mailboxes"]
         await self.running.add(box for box in described if box["address"] in addresses)
 
-    async def settled(self, timeout_seconds: float) -> Status:
-        """Wait until everything added has arrived in the index, audits included. Raises PipelineError."""
+    async def settled(self, still_seconds: float) -> Status:
+        """Wait until everything added has arrived in the index, audits included. Raises PipelineError when
+        nothing moves for so long."""
         async with Observer.open(self.running.settings) as observer:
-            return await self.running.wait_until_settled(observer, timeout_seconds)
+            return await self.running.wait_until_settled(observer, still_seconds)
 
     async def searchable(self, messages: int, timeout_seconds: float) -> Status:
         """Wait until so many messages are found, and no stage has anything left to do for them."""

@@ -204,12 +204,12 @@ class Pipeline:
                 )
 
     async def wait_until_settled(
-        self, observer: Observer, timeout_seconds: float, progress: Any = None
+        self, observer: Observer, still_seconds: float, progress: Any = None
     ) -> Status:
         """Wait until everything that the mailboxes hold is in the index; ``progress`` is called with each
-        status on the way. Raises PipelineError when a process dies, or nothing moves for ``timeout_seconds``:
+        status on the way. Raises PipelineError when a process dies, or nothing moves for ``still_seconds``:
         how long all of it takes is the machine's affair."""
-        deadline = time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + still_seconds
         status: Status | None = None
         moved: object = None
         while True:
@@ -227,11 +227,11 @@ class Pipeline:
                 listed = [mailbox.listed for mailbox in status.mailboxes]
                 seen = (listed, status.lag, status.dead_letters, status.messages, status.documents)
                 if seen != moved:
-                    moved, deadline = seen, time.monotonic() + timeout_seconds
+                    moved, deadline = seen, time.monotonic() + still_seconds
             self.check()
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {name}\n{self.log_tail(name)}" for name in self.processes)
                 raise PipelineError(
-                    f"not settled, nothing moves for {timeout_seconds:.0f} s: {status}\n{tails}"
+                    f"not settled, nothing moves for {still_seconds:.0f} s: {status}\n{tails}"
                 )
             await asyncio.sleep(POLL_SECONDS)

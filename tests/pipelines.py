@@ -17,6 +17,8 @@ from cli.pipeline import Pipeline
 from cli.status import Observer, Status
 from connectors.elasticsearch import Index
 from devstack.stack import Stack, start_stack
+from schemas import topics
+from tests.records import read_all
 
 STILL_SECONDS = 240.0
 EMPTY_SECONDS = 60.0
@@ -108,6 +110,12 @@ def documents(running: Pipeline) -> dict[str, dict[str, Any]]:
             }
 
     return asyncio.run(read())
+
+
+def dead_letters(running: Pipeline) -> list[bytes]:
+    """Every event that failed for good, as it was written."""
+    written = asyncio.run(read_all(running.kafka_bootstrap, topics.DEAD_LETTERS.name))
+    return [value or b"" for _, value in written]
 
 
 def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:

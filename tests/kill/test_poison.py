@@ -11,12 +11,10 @@ import pytest
 from cli.pipeline import Pipeline
 from connectors.errors import UnavailableError
 from devstack.stack import Stack
-from schemas import topics
 from schemas.events import DeadLetter
 from streams.attempts import MAX_DEATHS
 from tests import poison
-from tests.pipelines import documents, observed, pipeline
-from tests.records import read_all
+from tests.pipelines import dead_letters, documents, observed, pipeline
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,10 +36,6 @@ def _mail(path: Path, poisonous: str) -> Path:
                 f"Date: Mon, 1 Jan 2024 10:{number:02}:00 +0000\n\n{said} {MARKER} {number}\n\n"
             )
     return path
-
-
-async def _letters(running: Pipeline) -> list[bytes]:
-    return [value or b"" for _, value in await read_all(running.kafka_bootstrap, topics.DEAD_LETTERS.name)]
 
 
 async def _supervise(running: Pipeline, name: str) -> list[int]:
@@ -77,7 +71,7 @@ def test_an_event_that_kills_its_worker_is_a_dead_letter_after_three_deaths(
     with pipeline(mails, tmp_path / "run", stack=stack, also=SETTINGS, before={"": poison.plant}) as running:
         running.start()
         ends = asyncio.run(_supervise(running, name))
-        [value] = asyncio.run(_letters(running))
+        [value] = dead_letters(running)
         found = documents(running)
         cores = {name: _core_bytes(process.pid) for name, process in running.processes.items()}
     assert ends == [-end] * MAX_DEATHS
