@@ -8,21 +8,22 @@ from pathlib import Path
 
 def descendants(root: int | None = None) -> list[int]:
     """Process ids below ``root`` (this process), the dead that nobody has asked after left out."""
-    parents = dict(_parents())
+    processes = {pid: (parent, state) for pid, parent, state in _processes()}
     below = {root or os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+    # Through the dead, too: what they leave behind has another parent only a moment later.
+    while more := {pid for pid, (parent, _) in processes.items() if parent in below} - below:
         below |= more
-    return sorted(below - {root or os.getpid()})
+    alive = {pid for pid in below if pid in processes and processes[pid][1] not in ("Z", "X")}
+    return sorted(alive - {root or os.getpid()})
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def _processes() -> Iterator[tuple[int, int, str]]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_text("latin-1").rpartition(")")[2].split()[:2]
         except OSError:  # gone meanwhile
             continue
-        if state not in ("Z", "X"):
-            yield int(path.parent.name), int(parent)
+        yield int(path.parent.name), int(parent), state
 
 
 def runs(pid: int) -> bool:
