@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-from connectors.errors import ConfigurationError, ScannerUnavailableError
+from connectors.errors import ConfigurationError, ScannerFullError
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ Stream = Callable[[Iterable[bytes]], Awaitable[str]]
 
 async def check_answers(stream: Stream, largest_bytes: int, directory: Path | None) -> None:
     """Ask about what a clamd set up carelessly calls clean. With a ``directory`` its temporary file must be
-    seen there. Raises ConfigurationError, ScannerUnavailableError where clamd itself is in trouble, and what
-    ``stream`` raises."""
+    seen there. Raises ConfigurationError, ScannerFullError where clamd has no room for what is asked (the
+    largest probe takes all that MaxFileSize allows), and what ``stream`` raises."""
     # Bytes that no clamd has seen: what it knows to be clean, it does not look at again.
     new = os.urandom(16)
     found = "FOUND"
@@ -81,7 +81,7 @@ async def _answer(stream: Stream, blocks: Iterable[bytes]) -> str:
     answer = await stream(blocks)
     if "Error writing" in answer or "Can't " in answer:
         # A full directory says nothing of how it is set up.
-        raise ScannerUnavailableError(f"clamd has no room for a probe: {answer[:200]}")
+        raise ScannerFullError(f"clamd has no room for a probe: {answer[:200]}")
     return answer
 
 

@@ -8,7 +8,12 @@ import time
 from collections import Counter
 from typing import Protocol
 
-from connectors.errors import ScannerDroppedError, ScannerFullError, ScannerUnavailableError
+from connectors.errors import (
+    ScannerDroppedError,
+    ScannerFullError,
+    ScannerUnavailableError,
+    backoff_seconds,
+)
 from connectors.metrics import gmail_attachments_scanned_counter
 from schemas.outcomes import Scan, ScanVerdict
 
@@ -20,6 +25,10 @@ SCANS_IN_FLIGHT = 4
 PATIENCE_SECONDS = 5.0
 # The first questions make it work for a few seconds: many on a busy machine.
 CHECK_SECONDS = 60.0
+# The largest of them may fill it: workers that ask at the same time take each other's room, and would do so
+# for ever if each asked again at once.
+FULL_SECONDS = 2.0
+LONGEST_FULL_SECONDS = 120.0
 # A document on which a scanner that answers hangs up so often, or takes too long, gets no verdict.
 MAX_DROPS = 3
 _REMEMBERED_DROPS = 1_000
@@ -30,7 +39,7 @@ class Scanner(Protocol):
 
     async def check(self) -> None:
         """Raises ConfigurationError where it would call clean what it did not look through, and
-        ScannerUnavailableError."""
+        ScannerUnavailableError: ScannerFullError where it has no room for the questions."""
 
     async def version(self) -> str:
         """Its engine and signature database, such as ``ClamAV 1.4.3/27500``. Raises
@@ -51,6 +60,7 @@ class Scanning:
         self._slots = asyncio.Semaphore(SCANS_IN_FLIGHT)
         self._checking = asyncio.Lock()
         self._checked = False
+        self._full, self._ask_at = 0, 0.0  # how often it had no room for its first questions, and when next
         self._away_since: float | None = None
         self._drops: Counter[str] = Counter()  # by sha256
 
@@ -64,6 +74,7 @@ class Scanning:
     async def require(self) -> None:
         """Raises ScannerUnavailableError where an attachment would only find the scanner away."""
         if self._closed:
+            self._require_room()
             await self._scanner.version()
 
     async def verdict(self, payload: memoryview, sha256: str) -> ScanVerdict:
@@ -117,15 +128,26 @@ class Scanning:
     async def _check(self) -> None:
         async with self._checking:
             if not self._checked:
+                self._require_room()
                 try:
                     await self._scanner.version()  # it soon says whether there is anybody
                     async with asyncio.timeout(CHECK_SECONDS):
                         await self._scanner.check()
+                except ScannerFullError:
+                    wait_seconds = backoff_seconds(self._full, LONGEST_FULL_SECONDS, FULL_SECONDS)
+                    self._full, self._ask_at = self._full + 1, time.monotonic() + wait_seconds
+                    raise
                 except TimeoutError as error:
                     raise ScannerUnavailableError(
                         "the scanner does not answer its first questions"
                     ) from error
-                self._checked = True
+                self._checked, self._full = True, 0
+
+    def _require_room(self) -> None:
+        if (left_seconds := self._ask_at - time.monotonic()) > 0:
+            raise ScannerFullError(
+                f"the scanner had no room for its first questions: asked again in {left_seconds:.0f} s"
+            )
 
     def _dropped(self, sha256: str) -> int:
         if len(self._drops) > _REMEMBERED_DROPS:

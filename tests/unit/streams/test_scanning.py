@@ -134,6 +134,40 @@ async def test_a_scanner_without_room_is_asked_later_and_three_times() -> None:
     assert await closed.verdict(PAYLOAD, "another") == CLEAN
 
 
+async def test_workers_that_take_each_others_room_do_not_ask_together_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three with room for one, who began at the same moment and always have attachments waiting."""
+    monkeypatch.setattr(scanning, "FULL_SECONDS", 0.02)
+    inside = 0
+
+    class Small(Told):
+        async def check(self) -> None:
+            nonlocal inside
+            self.checks += 1
+            inside += 1
+            try:
+                for _ in range(5):
+                    await asyncio.sleep(0.01)
+                    if inside > 1:
+                        raise ScannerFullError("no room for a probe")
+            finally:
+                inside -= 1
+
+    async def work(closed: Scanning) -> None:
+        while True:
+            try:
+                await closed.require()
+                assert await closed.verdict(PAYLOAD, "a") == CLEAN
+                return
+            except ScannerUnavailableError:
+                await asyncio.sleep(0)
+
+    workers = [Small(CLEAN) for _ in range(3)]
+    await asyncio.gather(*(work(Scanning(told, 1.0, closed=True)) for told in workers))
+    assert 3 < sum(told.checks for told in workers) < 100, "few questions beyond the ones that succeed"
+
+
 async def test_one_that_is_not_to_be_believed_is_not_asked() -> None:
     told = Told(CLEAN)
     told.wrong = ConfigurationError("set AlertExceedsMax yes")
