@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def demo(mbox: Path | None, once: bool, as_json: bool) -> None:
     Example: mailstream demo --mbox takeout.mbox --once
     """
     console = Console(stderr=as_json, highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as after Ctrl-C: nothing stays behind
     try:
         with tempfile.TemporaryDirectory(prefix="mailstream-demo-") as directory:
             summary = _run(console, Path(directory), mbox, once=once)
@@ -97,8 +99,8 @@ async def _observe(
             }
         )
         console.print(
-            f"{status.messages} messages and {attachments} attachments are {status.documents} documents,"
-            f" with what attachments hold, in {seconds:.0f} s; {status.dead_letters} dead letters.\n"
+            f"{status.messages} messages, {attachments} attachments and what these hold are"
+            f" {status.documents} documents, in {seconds:.0f} s; {status.dead_letters} dead letters.\n"
         )
         encoder = await loading
         if sample:
@@ -163,8 +165,8 @@ def _what_next(console: Console, servers: Stack, *, once: bool) -> None:
         console.print(f"  export KAFKA_BOOTSTRAP={servers.kafka_bootstrap}")
         console.print(f"  export ELASTICSEARCH_URL={servers.elasticsearch_url}")
         console.print('  .venv/bin/mailstream search "your words"')
-        console.print("  .venv/bin/mailstream token create me --all-mailboxes: what the page asks for")
-        console.print("  .venv/bin/mailstream serve: the page")
+        console.print("  .venv/bin/mailstream token create me --all-mailboxes   # what the page asks for")
+        console.print("  .venv/bin/mailstream serve                  # the page")
     console.print("  .venv/bin/mailstream demo --mbox FILE: your own mail (a Google Takeout file)")
     console.print("  examples/README.md: the topics for other teams; ARCHITECTURE.md: the path of a message")
 

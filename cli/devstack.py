@@ -111,6 +111,7 @@ def status(directory: Path, name: str, as_json: bool) -> None:
         )
         click.echo(f"logs and data: {stack.directory}")
     else:
-        click.echo("not running" if stack.provider is None else f"not running; its data: {stack.directory}")
+        known = "" if stack.provider is None else f"; its data: {stack.directory}"
+        click.echo(f"no devstack of this name is running (a demo has servers of its own){known}")
     if not stack.running:
         raise SystemExit(1)

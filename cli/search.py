@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("query")
-@click.option("--mailbox", "mailboxes", multiple=True, help="Search this mailbox id only; may be repeated.")
+@click.option(
+    "--mailbox", "mailboxes", multiple=True, help="Search this mailbox (id or address) only; may be repeated."
+)
 @click.option("--label", "labels", multiple=True, help="The same as label: in the query; may be repeated.")
 @click.option(
     "--mode",
@@ -59,8 +61,9 @@ def search(
     asked = " ".join([query, *(str(Term("label", label)) for label in labels)])
     gc.disable()  # it is over before garbage is worth looking for
     config = settings()
+    ids = [_mailbox_id(config, name) for name in mailboxes]
     try:
-        results, names = asyncio.run(find(config, asked, Mode(mode), limit, mailboxes or None, as_json))
+        results, names = asyncio.run(find(config, asked, Mode(mode), limit, ids or None, as_json))
     except QueryError as error:
         raise click.UsageError(f"the query is not understood\n\n{error.pointed_at(asked)}") from error
     if as_json:
@@ -77,6 +80,16 @@ def search(
         show(hit)
     if results.cursor:
         click.echo(f"The first {limit}: --limit takes up to 100.")
+
+
+def _mailbox_id(config: Settings, name: str) -> str:
+    """An id is taken as it is: the index may hold what the registry knows no more. Raises ConfigurationError
+    for an address that no mailbox has."""
+    if "@" not in name:
+        return name
+    from cli.mailbox import find_mailbox
+
+    return find_mailbox(config, name).mailbox_id
 
 
 def _entry(hit: Hit, names: LabelDirectories) -> dict[str, Any]:

@@ -32,11 +32,14 @@ DEFAULTS: dict[str, object] = {
     "state_directory": "/var/lib/mailstream",
     "metrics_port": 9464,
 }
-# What pydantic allows and a container does not: a free port that nobody knows, no probes.
+# What pydantic allows and a container does not (a free port that nobody knows, no probes), and what a process
+# would only say once it runs.
 NARROWER: dict[str, dict[str, object]] = {
     "push_port": {"minimum": 1024},
     "serve_port": {"minimum": 1024},
     "metrics_port": {"minimum": 1024},
+    "kafka_bootstrap": {"pattern": r"^\S+:\d+$"},
+    "elasticsearch_url": {"pattern": r"^https?://\S+$"},
     "ephemeral_directory": {"pattern": "^/.+/.+"},
     "state_directory": {"pattern": "^/.+"},
 }

@@ -5,11 +5,13 @@ cd "$(dirname "$0")/.."
 python="${PYTHON:-python3.11}"
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
     || { echo "mailstream needs Python 3.11: install it, or call make with PYTHON=/path/to/python3.11" >&2; exit 1; }
+echo "setting up .venv: 7 GB, most of it torch (minutes, where it is not in a cache)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 # uv itself comes from the lock file of its own, so that the first download is verified too
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r scripts/uv.lock
 .venv/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock scripts/uv.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+echo "making the model"
 .venv/bin/python -m connectors.minilm >/dev/null # the model in the form that is run: seconds, once
 missing=()
 command -v tesseract >/dev/null || missing+=(tesseract-ocr tesseract-ocr-eng)

@@ -114,7 +114,7 @@ _Text = Annotated[
     str,
     Query(
         max_length=MAX_CHARACTERS,
-        description="Words and operators, as in Gmail",
+        description="Words and operators, as in Gmail; without any, the newest mail",
         examples=["from:anna contract"],
     ),
 ]
@@ -142,6 +142,15 @@ def create_api(services: Services) -> FastAPI:
     _add_errors(app)
     app.middleware("http")(_guard)
     return app
+
+
+def _only_known_parameters(request: Request) -> None:
+    """Who misspells a condition must not think that it holds."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            message = f"no such parameter; there is {', '.join(known) or 'none'}"
+            raise RequestValidationError([{"loc": ("query", name), "msg": message}])
 
 
 class _Asking:
@@ -189,7 +198,7 @@ class _Asking:
 
 
 def _api(services: Services) -> APIRouter:
-    router = APIRouter(responses=_ERRORS)
+    router = APIRouter(responses=_ERRORS, dependencies=[Depends(_only_known_parameters)])
     ask = _Asking(services)
     _add_searching(router, ask)
     _add_reading(router, ask)

@@ -274,6 +274,20 @@ def test_scaling_stays_within_the_partitions(kind: str) -> None:
     assert of_kind(found, "Deployment")["mailstream-source"]["spec"]["replicas"] == 2
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("settings.kafka_bootstrap=kafka", "kafka_bootstrap"),
+        ("settings.elasticsearch_url=es:9200", "elasticsearch_url"),
+        ("settings.kafka_security_protocol=SASL_SSL", "secrets.kafka_sasl_password names no Secret"),
+    ],
+)
+def test_what_no_process_could_start_with_is_not_rendered(value: str, words: str) -> None:
+    done = helm("template", "mailstream", HELM, "--kube-version", KUBERNETES, "--set", value)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
 def test_index_is_scaled_by_the_documents_topic_that_is_in_use() -> None:
     """As docs/GROWTH.md leaves it: a copy with another name and more partitions."""
     grown = ("settings.documents_topic=mail.documents.v1.p12", "settings.documents_partitions=12")

@@ -225,6 +225,17 @@ async def test_no_page_is_deeper_than_the_server_looks(asked: tuple[httpx.AsyncC
     assert await _status(client, "a" * 4_001) == 422
 
 
+async def test_a_parameter_that_is_none_is_refused(asked: tuple[httpx.AsyncClient, Kept]) -> None:
+    """Who thinks that he has narrowed a search must not see more than he asked for."""
+    client, kept = asked
+    kept.bodies.clear()
+    for path in ("search", "facets", "suggestions"):
+        answer = await client.get(f"/api/v1/{path}", params={"q": "harbour", "mailbox": "anna@example.com"})
+        assert answer.status_code == 422
+        assert "mailbox: no such parameter; there is q" in answer.json()["error"]["message"]
+    assert not kept.bodies
+
+
 async def test_what_the_server_refuses_is_told_without_what_was_asked(
     asked: tuple[httpx.AsyncClient, Kept], address: str
 ) -> None:

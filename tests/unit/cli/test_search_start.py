@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from cli import search
+from cli import mailbox, search
 from connectors import encoder
 from connectors.errors import ConfigurationError, UnavailableError
+from schemas.events import MailboxRecord
+from search.labels import LabelDirectories
+from search.results import Results
 from tests.processes import runs
 
 HEAVY = {"numpy", "prometheus_client", "onnxruntime", "tokenizers", "aiokafka", "faust", "httpx", "requests"}
@@ -71,3 +76,23 @@ def test_it_ends_with_whoever_began_it() -> None:
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     pytest.fail("it outlived the search")
+
+
+def test_a_mailbox_is_named_by_its_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str] | None] = []
+
+    async def find(*arguments: Any) -> tuple[Results, LabelDirectories]:
+        asked.append(arguments[4])
+        return Results([]), LabelDirectories({})
+
+    async def registered(config: object) -> list[MailboxRecord]:
+        return [MailboxRecord(mailbox_id="a" * 32, address="Anna@example.com")]
+
+    monkeypatch.setattr(search, "find", find)
+    monkeypatch.setattr(mailbox, "registered", registered)
+    for name in ("anna@example.com", "forgotten"):
+        assert CliRunner().invoke(search.search, ["boiler", "--mailbox", name]).exit_code == 0
+    assert asked == [["a" * 32], ["forgotten"]]
+    refused = CliRunner().invoke(search.search, ["boiler", "--mailbox", "nobody@example.com"])
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "nobody@example.com" in str(refused.exception)
