@@ -31,6 +31,10 @@ class ConfigurationError(MailstreamError):
     """What the operator gave does not work: a setting, a file, a missing program. Says what to do."""
 
 
+class TopicMissingError(ConfigurationError):
+    """A topic that must be there is not: nobody has made it, or Kafka has just started and knows none yet."""
+
+
 class UnavailableError(MailstreamError):
     """A server of ours (Kafka, Elasticsearch) does not answer. Stop un-acked; nothing is lost."""
 

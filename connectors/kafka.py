@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from connectors import tracing
 from connectors.broker import Broker, broker
-from connectors.errors import ConfigurationError, UnavailableError
+from connectors.errors import ConfigurationError, TopicMissingError, UnavailableError
 from schemas.events import Event
 from schemas.headers import Headers, unreadable_version
 from schemas.identity import partition_for
@@ -335,13 +335,13 @@ async def administrator(kafka: Broker | str) -> AsyncIterator[AIOKafkaAdminClien
 
 
 async def partitions_of(client: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
-    """The topics' partitions. Raises ConfigurationError when a topic does not exist."""
+    """The topics' partitions. Raises TopicMissingError."""
     # aiokafka learns of the topics it is subscribed to; for the others it must be asked to look.
     await client._client.force_metadata_update()
     found = []
     for topic in topics:
         partitions = client.partitions_for_topic(topic)
         if not partitions:
-            raise ConfigurationError(f"topic {topic} does not exist: run `mailstream topics apply`")
+            raise TopicMissingError(f"topic {topic} does not exist: run `mailstream topics apply`")
         found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
     return found

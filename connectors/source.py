@@ -22,7 +22,14 @@ from connectors.broker import Broker
 from connectors.chores import LabelNames, PutOffDeletions, Watch
 from connectors.downstream import Downstream, IndexDownstream
 from connectors.elasticsearch import Server
-from connectors.errors import AuthorizationError, ConfigurationError, EpochEndedError, MailstreamError
+from connectors.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    EpochEndedError,
+    MailstreamError,
+    TopicMissingError,
+    UnavailableError,
+)
 from connectors.kafka import FETCH_WAIT_MILLISECONDS, Producer, Send, Table, consumer
 from connectors.lag import measure_lag
 from connectors.mail_source import MailSource
@@ -288,7 +295,7 @@ class SourceConnector:
         """A mailbox's loop has stopped: for a refusal it is parked, for a fault of ours the process stops."""
         error = running.task.exception()
         await self._stop([running.record.mailbox_id])
-        if not isinstance(error, MailstreamError):
+        if not isinstance(error, MailstreamError) or isinstance(error, TopicMissingError | UnavailableError):
             raise error or RuntimeError("a mailbox's loop ended by itself")
         if isinstance(error, EpochEndedError):
             log.warning("mailbox %s begins again in a new epoch: %s", running.record.mailbox_id, error)

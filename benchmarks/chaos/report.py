@@ -57,6 +57,7 @@ class Report:
     live: int = 0
     attachments: int = 0  # of those that are live
     poison: int = 0
+    replayed: int = 0  # events that were under way at several of our kills
     violations: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # pictures that the machine was too busy to read in time
     seconds: float = 0.0
@@ -96,6 +97,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "gmail_faults": sum(report.struck.values()),
         "poison": report.poison,
         "deaths": len(report.deaths),
+        "replayed": report.replayed,
         "storm_seconds": round(report.stormed_seconds, 1),
         "seconds": round(report.seconds, 1),
         "void": report.void,

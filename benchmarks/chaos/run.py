@@ -8,6 +8,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,15 @@ from benchmarks.chaos.world import Traffic
 from cli.pipeline import Pipeline, mailbox_id_of
 from cli.status import Observer, Status
 from connectors.errors import MailstreamError
-from connectors.kafka import read_table
+from connectors.kafka import Producer, read_table
 from devstack import local
 from devstack.gmail.faults import FaultPlan
 from devstack.gmail.server import GmailEmulator
 from devstack.stack import Stack
 from schemas import topics
 from schemas.events import Cursor
+from streams.attempts import MAX_DEATHS
+from streams.letter_box import LetterBox
 from streams.reaper import reap
 
 REAPED_AFTER_SECONDS = 1.0
@@ -192,11 +195,32 @@ class Storm:
     # --- the end -------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Wait until everything has arrived. What never does is a violation."""
+        """Wait until everything has arrived, also what had to be replayed. What never does is a violation."""
         try:
             asyncio.run(settled(self._scene.running, self._scene.emulator, self._plan.settle_seconds))
+            self._report.replayed = asyncio.run(self._replay_unlucky())
+            if self._report.replayed:
+                asyncio.run(settled(self._scene.running, self._scene.emulator, self._plan.settle_seconds))
         except TimeoutError as error:
             self._report.violations.append(f"it does not settle: {error}")
+
+    async def _replay_unlucky(self) -> int:
+        """Replay, as an operator would, what was under way at so many of our kills that it was taken for
+        their cause; returns how many events. Where we did not kill so often, somebody else did."""
+        kills = Counter(
+            fault.planned.target.partition("-")[0]
+            for fault in self._report.faults
+            if fault.happened and fault.planned.kind == "kill"
+        )
+        kafka = self._stack.kafka_bootstrap
+        async with LetterBox.open(kafka) as box, Producer(kafka) as producer:
+            unlucky = [
+                one
+                for one in box.waiting()
+                if one.letter.error_class == "worker_killed" and kills[one.letter.stage] >= MAX_DEATHS
+            ]
+            await box.replay(producer, unlucky)
+        return len(unlucky)
 
     def compare(self) -> None:
         """Ask the oracle."""

@@ -142,7 +142,7 @@ def test_no_kill_of_the_extract_worker_leaves_a_byte(ephemeral: Path, stack: Sta
         # On a busy machine the kills come to the same mails again; what three workers died on is given up.
         given_up = [DeadLetter.decode(value) for value in dead_letters(running)]
         assert {letter.error_class for letter in given_up} <= {"worker_killed"}
-        assert status.messages + len(given_up) == mails
+        assert mails - len(given_up) <= status.messages <= mails
         ours = [process.pid for name, process in running.processes.items() if name != "gmail"]
         servers = [pid for pid in (stack.kafka.pid, stack.elasticsearch.pid) if pid is not None]
         family = [pid for parent in (*ours, *servers) for pid in (parent, *descendants(parent))]
