@@ -201,13 +201,13 @@ class Fuzzer:
             parameters = {
                 "q": self.query(),
                 "mode": draws.choice(("hybrid", "keyword", "semantic")),
-                **self.extra(),
+                **self.extra("limit", "zone"),
             }
             if draws.random() < 0.3:
                 parameters["cursor"] = self.cursor()
             return kind, "/api/v1/search", parameters
         if kind == "facets":
-            return kind, "/api/v1/facets", {"q": self.query(), **self.extra()}
+            return kind, "/api/v1/facets", {"q": self.query(), **self.extra("zone")}
         if kind == "suggestions":
             beginning = draws.choice(
                 (MARKER[: draws.randint(1, 9)], "r", ".*", "[a-z]", "@&~", self.noise(6))
@@ -288,21 +288,27 @@ class Fuzzer:
             )
         return " ".join(pieces)
 
-    def extra(self) -> dict[str, Any]:
-        """Parameters that nobody offers."""
+    def extra(self, *offered: str) -> dict[str, Any]:
+        """Parameters that are offered, with any value; now and then one that nobody offers."""
         draws = self._draws
-        tried = {
+        values = {
+            "limit": draws.choice((1, 100, 0, -1, 10**9, "x")),
+            "zone": draws.choice(("", "Europe/Berlin", "../../etc/passwd", "/etc/passwd", "Nowhere")),
+        }
+        foreign = {
             "mailbox": B,
             "mailbox_id": B,
             "mailbox_ids": f"{A},{B}",
             "access": "all",
             "filter": '{"match_all":{}}',
-            "limit": draws.choice((1, 100, 0, -1, 10**9, "x")),
-            "zone": draws.choice(("", "Europe/Berlin", "../../etc/passwd", "/etc/passwd", "Nowhere")),
             "index": "*",
             "source": "{}",
         }
-        return {name: tried[name] for name in draws.sample(sorted(tried), draws.randint(0, 3))}
+        chosen = {name: values[name] for name in offered if draws.random() < 0.3}
+        if draws.random() < 0.1:
+            name = draws.choice(sorted(foreign))
+            chosen[name] = foreign[name]
+        return chosen
 
     def cursor(self) -> str:
         """A true one, a spoilt one, or one made up."""
