@@ -134,7 +134,7 @@ class Scanning:
                     async with asyncio.timeout(CHECK_SECONDS):
                         await self._scanner.check()
                 except ScannerFullError:
-                    wait_seconds = backoff_seconds(self._full, LONGEST_FULL_SECONDS, FULL_SECONDS)
+                    wait_seconds = backoff_seconds(self._full, LONGEST_FULL_SECONDS, first=FULL_SECONDS)
                     self._full, self._ask_at = self._full + 1, time.monotonic() + wait_seconds
                     raise
                 except TimeoutError as error:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 def descendants(root: int | None = None) -> list[int]:
     """Process ids below ``root`` (this process), the dead that nobody has asked after left out."""
+    root = root or os.getpid()
     processes = {pid: (parent, state) for pid, parent, state in _processes()}
-    below = {root or os.getpid()}
+    below = {root}
     # Through the dead, too: what they leave behind has another parent only a moment later.
     while more := {pid for pid, (parent, _) in processes.items() if parent in below} - below:
         below |= more
-    alive = {pid for pid in below if pid in processes and processes[pid][1] not in ("Z", "X")}
-    return sorted(alive - {root or os.getpid()})
+    return sorted(pid for pid in below - {root} if processes[pid][1] not in ("Z", "X"))
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:

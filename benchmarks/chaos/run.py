@@ -196,11 +196,12 @@ class Storm:
 
     def settle(self) -> None:
         """Wait until everything has arrived, also what had to be replayed. What never does is a violation."""
+        scene, seconds = self._scene, self._plan.settle_seconds
         try:
-            asyncio.run(settled(self._scene.running, self._scene.emulator, self._plan.settle_seconds))
+            asyncio.run(settled(scene.running, scene.emulator, seconds))
             self._report.replayed = asyncio.run(self._replay_unlucky())
             if self._report.replayed:
-                asyncio.run(settled(self._scene.running, self._scene.emulator, self._plan.settle_seconds))
+                asyncio.run(settled(scene.running, scene.emulator, seconds))
         except TimeoutError as error:
             self._report.violations.append(f"it does not settle: {error}")
 
